@@ -1,0 +1,58 @@
+# make demo: install, train on the bundled corpus, print reviews.   make test: install, run all tests.   make help: the rest.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN    := .venv/bin
+FILES  := settings.ini setup.py constraints.txt pyproject.toml
+PIP    := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+.PHONY: demo test test-long bench venv export readme walkthrough dist help clean
+
+demo: .venv/installed ## train a small model on the bundled corpus and print reviews
+	$(BIN)/imdb_lm demo
+
+test: .venv/installed-dev ## the notebooks' tests, then pytest
+	$(BIN)/nbdev_test --n_workers 2
+	$(BIN)/python -m pytest
+
+test-long: .venv/installed-dev ## everything, the slow tests too (all of IMDb where it is at hand)
+	$(BIN)/nbdev_test --n_workers 2 --flags slow
+	$(BIN)/python -m pytest -m "slow or not slow"
+
+bench: .venv/installed-dev ## every benchmark, side by side with stock fastai
+	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
+
+venv: .venv/installed-dev ## the development environment
+
+export: .venv/installed-dev ## notebooks -> package, cleaned, and the README
+	$(BIN)/nbdev_export
+	$(BIN)/nbdev_clean
+	$(MAKE) readme
+
+readme: .venv/installed-dev ## README.md from nbs/index.ipynb
+	$(BIN)/jupyter nbconvert --log-level WARN --to markdown --output-dir . --output README nbs/index.ipynb
+
+walkthrough: .venv/installed-dev ## run the walkthrough and store its outputs
+	$(BIN)/jupyter nbconvert --log-level WARN --to notebook --execute --inplace nbs/tutorials/ai_generated_movie_reviews.ipynb
+	$(BIN)/nbdev_clean --fname nbs/tutorials/ai_generated_movie_reviews.ipynb
+
+dist: .venv/installed-dev ## wheel and sdist
+	$(BIN)/python -m build
+
+help: ## this list
+	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /: /'
+
+clean: ## remove what was built, the environment too
+	rm -rf .venv build dist *.egg-info
+
+.venv/bin/pip:
+	$(PYTHON) -m venv .venv
+
+# The first install is minutes long: say so, and do it once.
+.venv/installed: .venv/bin/pip $(FILES)
+	@echo 'Installing into .venv (a minute or two) ...'
+	$(PIP) --editable .
+	touch $@
+
+.venv/installed-dev: .venv/bin/pip $(FILES)
+	@echo 'Installing into .venv (two or three minutes) ...'
+	$(PIP) --editable '.[dev]'
+	touch $@ .venv/installed

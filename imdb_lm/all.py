@@ -1,0 +1,11 @@
+"Everything a notebook wants: fastai's names for text, and this library's"
+from fastai.text.all import *
+
+from imdb_lm.data import untar_imdb, untar_wt103, review_files
+from imdb_lm.mini import mini_reviews
+from imdb_lm.tokens import tokenize
+from imdb_lm.loader import lm_dblock, lm_dls, dls_summary, held_out_texts
+from imdb_lm.model import LanguageModel, load_lm
+from imdb_lm.generate import detokenize
+from imdb_lm.learner import SIZES, lm_learner, language_model, save_lm, convert_pair
+from imdb_lm.evaluate import evaluate_lm
