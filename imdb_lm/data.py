@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['MAX_BYTES', 'MAX_MEMBERS', 'IMDB_URL', 'IMDB_REVIEWS', 'untar_safely', 'untar_imdb', 'untar_wt103', 'review_folders',
-           'review_files', 'read_review', 'check_files']
+           'review_files', 'read_review', 'read_reviews']
 
 # %% ../nbs/00_data.ipynb #91db0c3f
 import codecs, gzip, shutil, ssl, tarfile, zlib
@@ -214,14 +214,14 @@ def review_folders(
     folders = ['train', 'test', 'unsup']
     return folders if all((Path(path)/o).is_dir() for o in folders) else None
 
-# %% ../nbs/00_data.ipynb #f726ac48
+# %% ../nbs/00_data.ipynb #05bc6187
 def review_files(
     path, # a folder of .txt files, at any depth
-) -> list: # an `L` of Path, in the order of `get_text_files`; never empty
+) -> list: # an `L` of Path, in the order of their names, the same on every machine; never empty
     "The review files in `path`: of IMDb's three folders where they are there, else all .txt files."
     path = Path(path)
     if not path.is_dir(): raise FileNotFoundError(f'there is no folder {path}: give one with reviews in .txt files')
-    files = get_text_files(path, folders=review_folders(path))
+    files = get_text_files(path, folders=review_folders(path)).sorted()
     if files: return files
     names = sorted(o.name for o in path.iterdir())
     holds = ', '.join(names[:5]) + (f' and {len(names)-5:,} more' if len(names) > 5 else '') if names else 'nothing'
@@ -242,11 +242,10 @@ def read_review(
         raise ValueError(f"{file} has {what} at byte {at:,}: convert the file to UTF-8, or pass errors='replace'")
     return text.replace('\r\n', '\n').replace('\r', '\n')
 
-# %% ../nbs/00_data.ipynb #ec516258
-def check_files(
-    files, # text files, such as `review_files` lists
+# %% ../nbs/00_data.ipynb #d981aabf
+def read_reviews(
+    files: list, # text files, such as `review_files` lists
     errors: str = 'strict', # as in `read_review`
-) -> list: # `files`, as they came
-    "Read all `files` once: a ValueError names the first one that is not plain UTF-8."
-    for o in progress_bar(files, leave=False): read_review(o, errors)
-    return files
+) -> list: # of str, a text for each file
+    "The texts of all `files`; a ValueError names the first one that is not plain UTF-8."
+    return [read_review(o, errors) for o in progress_bar(files, leave=False)]

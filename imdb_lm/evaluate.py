@@ -5,22 +5,24 @@
 # %% auto #0
 __all__ = ['evaluate_lm']
 
-# %% ../nbs/06_evaluate.ipynb #7ce0a9c2
+# %% ../nbs/06_evaluate.ipynb #42359a95
 import math
 
 import torch
 
 from .model import LanguageModel
+from .tokens import UNK, tokenize
 
-# %% ../nbs/06_evaluate.ipynb #6666ba19
+# %% ../nbs/06_evaluate.ipynb #d1f3880f
 def evaluate_lm(
     lm: LanguageModel, # The model to judge
-    texts: list, # list of str: reviews, best ones that it was not trained on
+    texts: list, # list of str: reviews, best ones that it was not trained on; a str is one text
 ) -> dict: # reviews and tokens: counts; perplexity >= 1; accuracy and unknown: shares, 0 to 1
     "How well `lm` predicts `texts`"
-    scores = lm.token_scores(list(texts))
+    texts = [texts] if isinstance(texts, str) else list(texts)
+    scores = lm.token_scores(texts)
     nll, hit = (torch.cat(o) for o in zip(*scores)) if scores else (torch.zeros(0),)*2
     if not len(nll): raise ValueError('no words to judge: give at least one text that is not empty')
-    unknown = torch.cat([lm.encode(t)[1:] == lm.o2i[UNK] for t in texts])
+    unknown = torch.cat([lm.numericalize(t)[1:] == lm.o2i[UNK] for t in tokenize(texts)])
     return dict(reviews=len(scores), tokens=len(nll), perplexity=math.exp(nll.double().mean()),
                 accuracy=hit.double().mean().item(), unknown=unknown.double().mean().item())

@@ -5,8 +5,10 @@
 # %% auto #0
 __all__ = ['MAX_REP', 'ROWS', 'word_probs', 'draw', 'noise', 'unmark', 'detokenize', 'join_review', 'write_tokens', 'generate']
 
-# %% ../nbs/04_generate.ipynb #928d1525
+# %% ../nbs/04_generate.ipynb #537c5728
 import re
+from collections.abc import Iterable
+from numbers import Integral, Real
 
 import numpy as np
 import torch
@@ -15,7 +17,7 @@ from torch import Tensor
 from .model import LanguageModel
 from .tokens import BOS, PAD, TK_MAJ, TK_REP, TK_UP, TK_WREP, UNK, tokenize
 
-# %% ../nbs/04_generate.ipynb #b1895678
+# %% ../nbs/04_generate.ipynb #cdced770
 def word_probs(
     logits: Tensor, # (rows, vocab) float32
     temperature: float = 1., # >= 0; 0 is greedy: the likeliest word has all the probability
@@ -24,12 +26,15 @@ def word_probs(
     min_p: float = None, # Keep the words with at least this share of the likeliest one's probability, in [0, 1]
 ) -> Tensor: # (rows, vocab) float32, each row adds up to 1
     "The probabilities of the next word, after temperature, top_k, top_p and min_p, in that order"
+    best = logits.amax(1, keepdim=True)
+    if not best.isfinite().all(): raise ValueError('the network gives no finite numbers: its training diverged, or repetition_penalty is too extreme')
     if temperature == 0: return torch.zeros_like(logits).scatter_(1, logits.argmax(1, keepdim=True), 1.)
-    logits = logits/temperature
+    logits = (logits - best)/min(max(temperature, 1e-30), 1e30) # what float32 can divide by
     if top_k is not None and top_k < logits.shape[1]:
-        logits = logits.masked_fill(logits < logits.topk(top_k).values[:,-1:], -torch.inf)
+        kept = logits.topk(top_k)
+        logits = torch.full_like(logits, -torch.inf).scatter_(1, kept.indices, kept.values)
     probs = logits.softmax(1)
-    if top_p is not None: probs = _cut(probs, _nucleus(probs, top_p))
+    if top_p is not None and top_p < 1: probs = _cut(probs, _nucleus(probs, top_p))
     if min_p is not None: probs = _cut(probs, probs >= min_p*probs.amax(1, keepdim=True))
     return probs
 
@@ -40,6 +45,7 @@ def _cut(probs, keep):
 def _nucleus(probs, top_p):
     ranked, idx = probs.sort(1, descending=True)
     keep = ranked.cumsum(1) - ranked < top_p
+    keep[:,0] = True
     return torch.zeros_like(keep).scatter(1, idx, keep)
 
 # %% ../nbs/04_generate.ipynb #5ca6c174
@@ -61,7 +67,7 @@ def noise(
     "The random numbers of one review"
     return np.random.Generator(np.random.Philox(np.random.SeedSequence(seed, spawn_key=(prompt, review)))).random(n)
 
-# %% ../nbs/04_generate.ipynb #00dba6ad
+# %% ../nbs/04_generate.ipynb #b214125e
 MAX_REP = 100 # Repeats that one mark may ask for
 
 def unmark(
@@ -76,7 +82,7 @@ def unmark(
             for o in it:
                 rest.append(o)
                 if o not in (TK_MAJ, TK_UP): break
-            n = min(int(count), MAX_REP) if count.isascii() and count.isdigit() else 1
+            n = min(int(count[:9]), MAX_REP) if count.isascii() and count.isdigit() else 1
             what = unmark(rest)
             res += [case(what[-1]*n)] if t == TK_REP and what else [case(w) for w in what]*n
             case = str
@@ -179,22 +185,23 @@ def _read_prompts(lm, prompts):
     hs, states = zip(*(read[tuple(ids.tolist())] for ids in prompts))
     return torch.cat(hs), [tuple(torch.cat(o, 1) for o in zip(*layer)) for layer in zip(*states)]
 
-# %% ../nbs/04_generate.ipynb #012c13fc
+# %% ../nbs/04_generate.ipynb #453da431
 def _check_controls(n_words, n, temperature, top_k, top_p, min_p, repetition_penalty, seed):
     "One clear sentence for each setting that cannot be"
-    def whole(o): return isinstance(o, int) and not isinstance(o, bool)
+    def number(o, kind=Real): return isinstance(o, kind) and not isinstance(o, bool)
+    def whole(o): return number(o, Integral)
     def check(ok, name, value, want):
         if not ok: raise ValueError(f'{name}={value!r} cannot be: {name} is {want}')
     check(whole(n_words) and n_words >= 1, 'n_words', n_words, 'a whole number of at least 1')
     check(whole(n) and n >= 1, 'n', n, 'a whole number of at least 1')
-    check(0 <= temperature < float('inf'), 'temperature', temperature, 'a number of at least 0, and 0 is greedy')
+    check(number(temperature) and 0 <= temperature < float('inf'), 'temperature', temperature, 'a number of at least 0, and 0 is greedy')
     check(top_k is None or whole(top_k) and top_k >= 1, 'top_k', top_k, 'None or a whole number of at least 1')
-    check(top_p is None or 0 < top_p <= 1, 'top_p', top_p, 'None or a number above 0 and at most 1')
-    check(min_p is None or 0 <= min_p <= 1, 'min_p', min_p, 'None or a number from 0 to 1')
-    check(0 < repetition_penalty < float('inf'), 'repetition_penalty', repetition_penalty, 'a number above 0, and 1 is none')
+    check(top_p is None or number(top_p) and 0 < top_p <= 1, 'top_p', top_p, 'None or a number above 0 and at most 1')
+    check(min_p is None or number(min_p) and 0 <= min_p <= 1, 'min_p', min_p, 'None or a number from 0 to 1')
+    check(number(repetition_penalty) and 0 < repetition_penalty < float('inf'), 'repetition_penalty', repetition_penalty, 'a number above 0, and 1 is none')
     check(seed is None or whole(seed) and seed >= 0, 'seed', seed, 'None or a whole number of at least 0')
 
-# %% ../nbs/04_generate.ipynb #d522267f
+# %% ../nbs/04_generate.ipynb #20d18d5e
 def generate(
     lm: LanguageModel, # The model that writes
     prompts: str|list = '', # How the reviews begin: a str, or a list of str; '' begins a review of its own
@@ -213,8 +220,9 @@ def generate(
     "Reviews that begin with `prompts`"
     _check_controls(n_words, n, temperature, top_k, top_p, min_p, repetition_penalty, seed)
     one = isinstance(prompts, str)
-    prompts = [prompts] if one else list(prompts)
-    if not all(isinstance(p, str) for p in prompts): raise TypeError('prompts is a str or a list of str')
+    prompts = list(prompts) if isinstance(prompts, Iterable) and not one else [prompts]
+    for p in prompts:
+        if not isinstance(p, str): raise TypeError(f'{p!r:.40} is no prompt: prompts is a str or a list of str')
     if seed is None: seed = int(torch.randint(2**62, (1,)))
     toks = [t or [BOS] for t in tokenize(prompts)]
     ids  = [lm.numericalize(t) for t in toks]

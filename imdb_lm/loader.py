@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['as_source', 'table_texts', 'corpus_texts', 'Tokenizer', 'lm_dblock', 'lm_dls', 'dls_summary', 'held_out_texts']
 
-# %% ../nbs/02_loader.ipynb #1b4a1bbd
+# %% ../nbs/02_loader.ipynb #444f615b
 from collections import Counter
 from functools import partial
 from itertools import chain
@@ -20,7 +20,7 @@ from fastai.text.core import WordTokenizer, tokenize_texts
 from fastai.text.data import TextBlock
 from fastcore.foundation import L
 
-from .data import read_review, review_files
+from .data import read_review, read_reviews, review_files
 from .tokens import tokenize
 
 # %% ../nbs/02_loader.ipynb #8ca239d5
@@ -54,7 +54,7 @@ def table_texts(
         if not isinstance(t, str): raise ValueError(f'row {i} holds {t!r} where a text should be: drop the row, or fill it')
     return texts
 
-# %% ../nbs/02_loader.ipynb #07aea6ce
+# %% ../nbs/02_loader.ipynb #7fd51ee5
 def corpus_texts(
     source: Path|pd.DataFrame, # From `as_source`
     text_col: str = 'text', # The column of texts, where the corpus is a table
@@ -62,9 +62,9 @@ def corpus_texts(
 ) -> list: # list of str
     "The texts of a corpus"
     if isinstance(source, pd.DataFrame): return table_texts(source, text_col)
-    return [read_review(o, errors) for o in review_files(source)]
+    return read_reviews(review_files(source), errors)
 
-# %% ../nbs/02_loader.ipynb #d5024eab
+# %% ../nbs/02_loader.ipynb #aa441531
 class Tokenizer(core.Tokenizer):
     "fastai's `Tokenizer` with the tokens of a whole corpus made at once and kept in memory"
     train_setup = False # the vocabulary counts all reviews, the held-out ones too, as fastai's does
@@ -85,7 +85,7 @@ class Tokenizer(core.Tokenizer):
     def setups(self, dsets):
         items = dsets.items
         if table := isinstance(items, pd.DataFrame): texts = table_texts(items, self.text_col)
-        else: texts = [read_review(o, self.errors) for o in items]
+        else: texts = read_reviews(items, self.errors)
         toks = [L(t, use_list=True) for t in self.tokens(texts)]
         self.counter, self.lengths = Counter(chain.from_iterable(toks)), [len(t) for t in toks]
         if table: dsets.items = items.drop(columns=self.text_col).assign(tokens=toks, tokens_length=self.lengths)

@@ -145,11 +145,11 @@ def _is_whole(path: Path) -> bool: # whether all reviews of this edition are the
     sizes = {f: [p.stat().st_size for p in (path/f).glob('*.txt')] for f in _folders}
     return {f: len(s) for f, s in sizes.items()} == _folders and sum(map(sum, sizes.values())) == about.get('bytes')
 
-# %% ../nbs/00a_mini.ipynb #b75b1c5f
+# %% ../nbs/00a_mini.ipynb #6d1431a8
 def _write_corpus(path: Path): # a folder that is not there yet
     n_bytes = 0
     for folder in _folders: (path/folder).mkdir(parents=True)
-    for name, text in mini_texts(): n_bytes += (path/name).write_bytes(text.encode())
+    for name, text in mini_texts(_folders): n_bytes += (path/name).write_bytes(text.encode())
     (path/'about.json').write_text(json.dumps({**_about(), 'bytes': n_bytes}, indent=1), encoding='utf-8')
 
 def _put(new: Path, # a whole corpus, in a temporary folder

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['NETWORK', 'PIECE', 'FORMAT', 'FILES', 'PRECISIONS', 'AWDLSTM', 'fastai_name', 'build_net', 'LanguageModel',
-           'write_model', 'read_config', 'read_vocab', 'read_weights', 'load_lm']
+           'check_target', 'write_model', 'read_config', 'read_vocab', 'read_weights', 'load_lm']
 
 # %% ../nbs/03_model.ipynb #c5e8f57f
 import json, math, os, shutil, tempfile
@@ -160,10 +160,26 @@ def perplexity(self: LanguageModel,
     if not n: raise ValueError('no words to judge: give at least one text that is not empty')
     return math.exp(sum(o.double().sum().item() for o in nll)/n)
 
-# %% ../nbs/03_model.ipynb #d71e31ee
+# %% ../nbs/03_model.ipynb #102be179
 FORMAT = 1
 FILES = ('model.safetensors', 'config.json', 'vocab.json')
 
+def check_target(
+    folder: Path, # Where a model folder is to be written
+) -> Path: # Where `folder` really is, links followed
+    "Can a model be written to `folder`, and is nothing lost by it? Worth asking before hours of training"
+    target = Path(folder).resolve()
+    if target.exists() and not target.is_dir(): raise FileExistsError(f'{folder} is a file: name a folder for the model')
+    if os.path.ismount(target) or target in (Path.cwd(), *Path.cwd().parents):
+        raise FileExistsError(f'{folder} cannot be replaced while it is in use: name a new folder in it')
+    others = {f.name for f in target.iterdir()} - {*FILES, 'history.csv'} if target.exists() else ()
+    if others: raise FileExistsError(f'{folder} holds something else than a model, {min(others)}: name another folder, or empty it first')
+    parent = next(p for p in target.parents if p.exists())
+    if not parent.is_dir(): raise NotADirectoryError(f'{parent} is a file: no folder can be made in it')
+    if not os.access(parent, os.W_OK): raise PermissionError(f'{parent} cannot be written: name a folder elsewhere')
+    return target
+
+# %% ../nbs/03_model.ipynb #212ad431
 def write_model(
     folder: Path, # The model folder to write
     weights: dict, # Tensors by fastai's names
@@ -171,10 +187,9 @@ def write_model(
     config: dict, # Holds at least the names in `NETWORK`
 ) -> Path: # `folder`
     "Write a model folder, whole or not at all"
-    folder = Path(folder)
-    _check_target(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    tmp = Path(tempfile.mkdtemp(prefix=f'.{folder.name}.', dir=folder.parent))
+    target = check_target(folder)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    tmp = Path(tempfile.mkdtemp(prefix=f'.{target.name}.', dir=target.parent))
     try:
         net = build_net(config, len(vocab))
         save_file({k: weights[k].detach().cpu().contiguous() for k in map(fastai_name, dict(net.named_parameters()))},
@@ -182,27 +197,23 @@ def write_model(
         (tmp/'config.json').write_text(json.dumps({'format': FORMAT, **config}, indent=1), encoding='utf-8')
         (tmp/'vocab.json').write_text(json.dumps(list(vocab), ensure_ascii=False, indent=0), encoding='utf-8')
         tmp.chmod(0o755)
-        _swap_in(tmp, folder)
+        _swap_in(tmp, target)
+    except SafetensorError as e: raise OSError(f'{folder} cannot be written: {e}') from None
     finally: shutil.rmtree(tmp, ignore_errors=True)
-    return folder
+    return Path(folder)
 
-def _check_target(folder):
-    if not folder.exists(): return
-    if not folder.is_dir(): raise FileExistsError(f'{folder} is a file: name a folder for the model')
-    if any(folder.iterdir()) and not (folder/'config.json').exists():
-        raise FileExistsError(f'{folder} holds something else than a model: name another folder, or empty it first')
-
-def _swap_in(tmp, folder):
-    if not folder.exists(): return os.rename(tmp, folder)
-    old = Path(tempfile.mkdtemp(prefix=f'.{folder.name}.old.', dir=folder.parent))
-    os.rename(folder, old/'model')
-    try: os.rename(tmp, folder)
-    except OSError:
-        os.rename(old/'model', folder)
+def _swap_in(tmp, target):
+    if not target.exists(): return os.rename(tmp, target)
+    old = Path(tempfile.mkdtemp(prefix=f'.{target.name}.old.', dir=target.parent))
+    os.rename(target, old/'model')
+    try: os.rename(tmp, target)
+    except BaseException:
+        os.rename(old/'model', target)
+        old.rmdir()
         raise
-    finally: shutil.rmtree(old)
+    shutil.rmtree(old)
 
-# %% ../nbs/03_model.ipynb #ca5acec5
+# %% ../nbs/03_model.ipynb #124b5448
 def read_config(
     folder: Path, # A model folder
 ) -> dict: # What `config.json` holds
@@ -220,7 +231,7 @@ def read_config(
 
 def _read_json(path, kind):
     try: res = json.loads(path.read_text(encoding='utf-8'))
-    except ValueError as e: raise ValueError(f'{path} is damaged: {e}') from None
+    except (ValueError, RecursionError) as e: raise ValueError(f'{path} is damaged: {e}') from None
     if not isinstance(res, kind): raise ValueError(f'{path} is damaged: it holds no {"object" if kind is dict else "list"}')
     return res
 
@@ -236,7 +247,13 @@ def read_vocab(
     if missing: raise ValueError(f'{path} is no vocabulary of this library: {", ".join(missing)} missing')
     return vocab
 
-# %% ../nbs/03_model.ipynb #a5083ffc
+# %% ../nbs/03_model.ipynb #08d30904
+_largest = dict(emb_sz=2**16, n_hid=2**16, n_layers=2**6) # far above any AWD-LSTM: more is damage
+
+def _check_sizes(folder, config, vocab_sz):
+    wrong = [k for k,most in _largest.items() if not 0 < config[k] <= most] + ['pad_token']*(not 0 <= config['pad_token'] < vocab_sz)
+    if wrong: raise ValueError(f'{Path(folder)/"config.json"} is damaged: {wrong[0]} is {config[wrong[0]]}')
+
 def read_weights(
     folder: Path, # A model folder
     config: dict, # From `read_config`
@@ -244,7 +261,7 @@ def read_weights(
 ) -> dict: # Tensors by fastai's names, on the CPU
     "The weights of the model in `folder`, if they are the ones that `config` and the vocabulary ask for"
     path = Path(folder)/'model.safetensors'
-    if not 0 < config['n_layers'] <= 64: raise ValueError(f'{folder} is damaged: n_layers is {config["n_layers"]}')
+    _check_sizes(folder, config, vocab_sz)
     want = {fastai_name(n): list(p.shape) for n,p in build_net(config, vocab_sz).named_parameters()}
     try:
         with safe_open(path, framework='pt') as f:
@@ -253,6 +270,8 @@ def read_weights(
                 if want.get(k) != have.get(k):
                     raise ValueError(f'{path} does not fit its config.json and vocab.json ({vocab_sz} words): '
                                      f'{k} is {have.get(k, "missing")}, expected {want.get(k, "nothing")}')
+                if (dtype := f.get_slice(k).get_dtype()) not in ('F64', 'F32', 'F16', 'BF16'):
+                    raise ValueError(f'{path} is damaged: {k} is of type {dtype}, expected floating point numbers')
             return {k: f.get_tensor(k) for k in have}
     except SafetensorError as e: raise ValueError(f'{path} is damaged: {e}') from None
 

@@ -19,7 +19,7 @@ from fastai.data.external import URLs, untar_data
 from fastai.data.transforms import get_text_files
 
 import imdb_lm.data as data
-from imdb_lm.data import check_files, read_review, review_files, review_folders, untar_imdb, untar_wt103
+from imdb_lm.data import read_review, read_reviews, review_files, review_folders, untar_imdb, untar_wt103
 
 LAYOUT = ['train/pos', 'train/neg', 'test/pos', 'test/neg', 'unsup']
 
@@ -401,7 +401,7 @@ def corpus(tmp_path):
 def test_review_files_are_those_of_fastai(corpus):
     assert review_folders(corpus) == ['train', 'test', 'unsup']
     files = review_files(corpus)
-    assert list(files) == list(get_text_files(corpus, folders=['train', 'test', 'unsup']))
+    assert list(files) == sorted(get_text_files(corpus, folders=['train', 'test', 'unsup']))
     assert len(files) == 11 and not {'README.txt', '.c.txt'} & {o.name for o in files}
     assert list(review_files(str(corpus))) == list(files)
 
@@ -410,7 +410,7 @@ def test_review_files_of_another_folder(corpus):
     (corpus/'unsup').rename(corpus/'more')
     assert review_folders(corpus) is None
     files = review_files(corpus)
-    assert list(files) == list(get_text_files(corpus))
+    assert list(files) == sorted(get_text_files(corpus))
     assert {o.parent.name for o in files} == {'c', 'pos', 'neg', 'models', 'more'}
 
 
@@ -437,18 +437,18 @@ def test_read_review_reads_as_read_text_does(text, tmp_path):
 def test_unreadable_file_is_named(bad, at, what, tmp_path):
     files = [tmp_path/'good.txt', tmp_path/'bad.txt', tmp_path/'last.txt']
     for o in files: o.write_bytes(b'fine')
-    assert check_files(files) is files
+    assert read_reviews(files) == ['fine']*3
     files[1].write_bytes(bad)
-    with pytest.raises(ValueError, match=f"bad.txt has .*{what}.* at byte {at}: .*errors='replace'"): check_files(files)
-    assert check_files(files, errors='replace') is files
+    with pytest.raises(ValueError, match=f"bad.txt has .*{what}.* at byte {at}: .*errors='replace'"): read_reviews(files)
+    assert read_reviews(files, errors='replace')[::2] == ['fine']*2
     assert read_review(files[1], 'replace') == files[1].read_text(encoding='utf8', errors='replace')
 
 
-def test_check_files_at_the_door(tmp_path):
-    assert check_files([]) == []
+def test_read_reviews_at_the_door(tmp_path):
+    assert read_reviews([]) == []
     (tmp_path/'a.txt').touch()
-    with pytest.raises(LookupError, match='replcae'): check_files([tmp_path/'a.txt'], errors='replcae')
-    with pytest.raises(FileNotFoundError, match='b.txt'): check_files([tmp_path/'b.txt'])
+    with pytest.raises(LookupError, match='replcae'): read_reviews([tmp_path/'a.txt'], errors='replcae')
+    with pytest.raises(FileNotFoundError, match='b.txt'): read_reviews([tmp_path/'b.txt'])
 
 
 def test_a_long_line(tmp_path):
