@@ -20,8 +20,8 @@ from imdb_lm.model import load_lm
 RESULT = Path(__file__).parent/'results'/'real_run.md'
 COMMANDS = {
     'base':    'imdb_lm train --data base_reviews --out base --frozen-epochs 0 --epochs 1 --lr 3e-3',
-    'tuned':   'imdb_lm train --data tune_reviews --out tuned --pretrained base --frozen-epochs 1 --frozen-lr 1e-2 --epochs 2 --lr 3e-3',
-    'scratch': 'imdb_lm train --data tune_reviews --out scratch --pretrained none --frozen-epochs 1 --frozen-lr 1e-2 --epochs 2 --lr 3e-3',
+    'tuned':   'imdb_lm train --data tune_reviews --out tuned --pretrained base --frozen-epochs 1 --frozen-lr 1e-2 --epochs 1 --lr 3e-3',
+    'scratch': 'imdb_lm train --data tune_reviews --out scratch --pretrained none --frozen-epochs 1 --frozen-lr 1e-2 --epochs 1 --lr 3e-3',
 }
 
 

@@ -10,10 +10,10 @@ import sys
 
 import torch
 
-# %% ../nbs/10_book.ipynb #5d359a14
+# %% ../nbs/10_book.ipynb #5a0b08c7
 def prepare_torchvision():
     "Let torchvision be imported beside a torch that it was not built for"
-    try: import torchvision
+    try: import torchvision  # noqa: F401
     except RuntimeError as e:
         if 'torchvision::' not in str(e): raise
         for name in [m for m in sys.modules if m.split('.')[0] == 'torchvision']: del sys.modules[name]

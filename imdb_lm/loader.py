@@ -5,12 +5,13 @@
 # %% auto #0
 __all__ = ['as_source', 'table_texts', 'corpus_texts', 'Tokenizer', 'lm_dblock', 'lm_dls', 'dls_summary', 'held_out_texts']
 
-# %% ../nbs/02_loader.ipynb #444f615b
+# %% ../nbs/02_loader.ipynb #3e21f465
 from collections import Counter
 from functools import partial
 from itertools import chain
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 from fastai.data.block import DataBlock
 from fastai.data.core import DataLoaders
@@ -19,11 +20,12 @@ from fastai.text import core
 from fastai.text.core import WordTokenizer, tokenize_texts
 from fastai.text.data import TextBlock
 from fastcore.foundation import L
+from fasttransform import Transform
 
 from .data import read_review, read_reviews, review_files
 from .tokens import tokenize
 
-# %% ../nbs/02_loader.ipynb #8ca239d5
+# %% ../nbs/02_loader.ipynb #5ea83286
 _readers = {'.csv': pd.read_csv, '.tsv': partial(pd.read_csv, sep='\t'), '.parquet': pd.read_parquet,
             '.jsonl': partial(pd.read_json, lines=True)}
 
@@ -38,7 +40,8 @@ def as_source(
     if path.is_dir(): return path
     if path.suffix not in _readers: raise ValueError(f'{path} is no table that can be read: use one of {", ".join(_readers)}, or a folder of .txt files')
     try: return _readers[path.suffix](path)
-    except ValueError as e: raise ValueError(f'{path} cannot be read as {path.suffix}: {e}') from None
+    except ValueError as e:
+        raise ValueError(f'{path} cannot be read as {path.suffix} ({str(e).strip()}): write it anew, in UTF-8') from None
 
 # %% ../nbs/02_loader.ipynb #90143169
 def table_texts(
@@ -64,7 +67,7 @@ def corpus_texts(
     if isinstance(source, pd.DataFrame): return table_texts(source, text_col)
     return read_reviews(review_files(source), errors)
 
-# %% ../nbs/02_loader.ipynb #aa441531
+# %% ../nbs/02_loader.ipynb #92ff9577
 class Tokenizer(core.Tokenizer):
     "fastai's `Tokenizer` with the tokens of a whole corpus made at once and kept in memory"
     train_setup = False # the vocabulary counts all reviews, the held-out ones too, as fastai's does
@@ -76,11 +79,13 @@ class Tokenizer(core.Tokenizer):
         n_workers: int = None, # Processes that tokenize; None: as many as it is worth
     ):
         super().__init__(WordTokenizer() if tok is None else tok)
-        self.fast, self.text_col, self.errors, self.n_workers = tok is None, text_col, errors, n_workers
+        self.fast, self.text_col, self.errors, self.n_workers, self.files = tok is None, text_col, errors, n_workers, {}
 
     def tokens(self, texts: list) -> list:
         if self.fast: return tokenize(texts, self.n_workers)
         return tokenize_texts(texts, tok=self.tok, **({} if self.n_workers is None else {'n_workers': self.n_workers}))
+
+    def __getstate__(self): return {**self.__dict__, 'files': {}} # for `learn.export`, which keeps the model, not the corpus
 
     def setups(self, dsets):
         items = dsets.items
@@ -99,18 +104,26 @@ class Tokenizer(core.Tokenizer):
         if isinstance(items, pd.DataFrame): return items['tokens_length'].values
         if all(o in self.files for o in items): return [self.files[o][1] for o in items]
 
-# %% ../nbs/02_loader.ipynb #d2e689bf
+# %% ../nbs/02_loader.ipynb #194960f2
 def _splitter(source, valid_pct, seed, valid):
     "fastai's splitter for the kinds of `valid`"
     if valid is None: return RandomSplitter(valid_pct, seed=seed)
-    if not isinstance(valid, str): return IndexSplitter(valid)
+    if not isinstance(valid, (str, Path)): return _index_splitter(valid)
     if isinstance(source, pd.DataFrame):
         if valid not in source.columns: raise ValueError(f'the table has no column {valid!r}: valid names a column of True and False, or gives the indices of the held-out rows')
         return ColSplitter(valid)
     if not (source/valid).is_dir(): raise ValueError(f'{source} has no folder {valid!r}: valid names a folder in it, or gives the indices of the held-out files')
-    return FuncSplitter(lambda o: valid in o.relative_to(source).parts[:-1])
+    return FuncSplitter(lambda o: source/valid in o.parents)
 
-# %% ../nbs/02_loader.ipynb #3f083d45
+def _index_splitter(valid):
+    def split(items):
+        for i in valid:
+            if isinstance(i, (bool, np.bool_)) or not 0 <= i < len(items):
+                raise ValueError(f'valid holds {i!r}, but it gives the indices of the held-out reviews, from 0 to {len(items)-1}: name others')
+        return IndexSplitter(valid)(items)
+    return split
+
+# %% ../nbs/02_loader.ipynb #a6f9d446
 def lm_dblock(
     path: Path|str|pd.DataFrame|list, # A folder of .txt files; a .csv, .tsv, .parquet or .jsonl file; a DataFrame; a list of str
     valid_pct: float = 0.1, # Share of the reviews to hold out, chosen at random
@@ -129,11 +142,12 @@ def lm_dblock(
     "The `DataBlock` of a language model: a `TextBlock` with `is_lm=True`, and a splitter"
     source = as_source(path)
     if not 0 < valid_pct < 1: raise ValueError(f'valid_pct={valid_pct!r} cannot be: it is a share between 0 and 1')
+    if not (tok is None or callable(tok)): raise TypeError(f'tok={tok!r} is no tokenizer: give one of fastai, such as BaseTokenizer(), or None')
     table = isinstance(source, pd.DataFrame)
     block = TextBlock(Tokenizer(tok, text_col, errors, n_workers), vocab=vocab, is_lm=True, backwards=backwards,
                       min_freq=min_freq, max_vocab=max_vocab)
-    return DataBlock(blocks=block, splitter=_splitter(source, valid_pct, seed, valid),
-                     **(dict(get_x=ColReader('tokens')) if table else dict(get_items=get_items or review_files)))
+    read = dict(get_x=ColReader('tokens')) if table else dict(get_items=get_items or review_files, get_x=Transform()) # `noop` cannot be pickled
+    return DataBlock(blocks=block, splitter=_splitter(source, valid_pct, seed, valid), **read)
 
 # %% ../nbs/02_loader.ipynb #9436fde5
 def lm_dls(

@@ -145,7 +145,7 @@ def _is_whole(path: Path) -> bool: # whether all reviews of this edition are the
     sizes = {f: [p.stat().st_size for p in (path/f).glob('*.txt')] for f in _folders}
     return {f: len(s) for f, s in sizes.items()} == _folders and sum(map(sum, sizes.values())) == about.get('bytes')
 
-# %% ../nbs/00a_mini.ipynb #6d1431a8
+# %% ../nbs/00a_mini.ipynb #49278718
 def _write_corpus(path: Path): # a folder that is not there yet
     n_bytes = 0
     for folder in _folders: (path/folder).mkdir(parents=True)
@@ -155,7 +155,10 @@ def _write_corpus(path: Path): # a folder that is not there yet
 def _put(new: Path, # a whole corpus, in a temporary folder
          path: Path): # where it shall be; an older edition there is moved out of the way
     try:
-        if path.exists() and not _is_whole(path): os.replace(path, new.with_name('old'))
+        if path.exists() and not _is_whole(path):
+            os.replace(path, new.with_name('old'))
+            tok = path.with_name(f'{path.name}_tok') # fastai's tokens of the old edition, which it would trust for ever
+            if (tok/'counter.pkl').exists(): shutil.rmtree(tok)
         os.rename(new, path)
     except OSError:
         if not _is_whole(path): raise # otherwise another process was faster, and made the same

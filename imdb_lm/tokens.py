@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['UNK', 'PAD', 'BOS', 'EOS', 'FLD', 'TK_REP', 'TK_WREP', 'TK_UP', 'TK_MAJ', 'SPECIAL_TOKENS']
 
-# %% ../nbs/01_tokens.ipynb #9730312c
+# %% ../nbs/01_tokens.ipynb #1d77e1a1
 import os, re
 from concurrent.futures import ProcessPoolExecutor
 from functools import lru_cache
@@ -14,22 +14,25 @@ from itertools import chain, islice, pairwise
 from multiprocessing import current_process
 from operator import eq
 from sys import intern
+from threading import Lock
 
 # %% ../nbs/01_tokens.ipynb #4b11cde0
 UNK, PAD, BOS, EOS, FLD = 'xxunk', 'xxpad', 'xxbos', 'xxeos', 'xxfld'
 TK_REP, TK_WREP, TK_UP, TK_MAJ = 'xxrep', 'xxwrep', 'xxup', 'xxmaj'
 SPECIAL_TOKENS = (UNK, PAD, BOS, EOS, FLD, TK_REP, TK_WREP, TK_UP, TK_MAJ)
 
-# %% ../nbs/01_tokens.ipynb #e6225690
-_html = [('#39;', "'"), ('amp;', '&'), ('#146;', "'"), ('nbsp;', ' '), ('#36;', '$'), ('\\n', '\n'), ('quot;', "'"),
-         ('<br />', '\n'), ('\\"', '"'), ('<unk>', UNK), (' @.@ ', '.'), (' @-@ ', '-'), ('...', ' …')]
+# %% ../nbs/01_tokens.ipynb #2375db86
+_html = [(';', '#39;', "'"), (';', 'amp;', '&'), (';', '#146;', "'"), (';', 'nbsp;', ' '), (';', '#36;', '$'),
+         ('\\', '\\n', '\n'), (';', 'quot;', "'"), ('<', '<br />', '\n'), ('\\', '\\"', '"'), ('<', '<unk>', UNK),
+         ('@', ' @.@ ', '.'), ('@', ' @-@ ', '-'), ('.', '...', ' …')]
 _re_endless = re.compile('&#[0-9]{4301,}')
 
 def fix_html(
     text: str, # Any text
 ) -> str: # The text with plain characters in the place of HTML's
     "Replace `<br />`, character references and other debris of web pages"
-    for old,new in _html: text = text.replace(old, new)
+    for sign,old,new in _html:
+        if sign in text: text = text.replace(old, new)
     return unescape(_re_endless.sub('&#1114112', text)) if '&' in text else text
 
 # %% ../nbs/01_tokens.ipynb #8750b373
@@ -108,19 +111,14 @@ def _pieces(text):
         words = text.split()
     return _pieces_and_spaces(text) if any(map(text.__contains__, _odd_spaces)) else words
 
-# %% ../nbs/01_tokens.ipynb #07adf57b
-def _parts(piece):
-    if len(piece) <= 1000 or piece[0].isspace(): return [piece]
-    return [piece[i:i + 100] for i in range(0, len(piece), 100)]
+# %% ../nbs/01_tokens.ipynb #d9ea7aa2
+def _parts(piece): return [piece[i:i + 100] for i in range(0, len(piece), 100)] if len(piece) > 1000 else [piece]
 
-def _cut(pieces):
-    "The pieces, with those that are longer than any word cut up"
-    return list(chain.from_iterable(map(_parts, pieces)))
-
-# %% ../nbs/01_tokens.ipynb #1b32137f
+# %% ../nbs/01_tokens.ipynb #bd4178fd
 def _spacy_tokenizer():
     import spacy
     tokenizer = spacy.blank('en').tokenizer
+    tokenizer.vocab.lex_attr_getters = {}
     for o in SPECIAL_TOKENS: tokenizer.add_special_case(o, [{'ORTH': o}])
     return tokenizer
 
@@ -138,7 +136,7 @@ def _unjoining_tokenizer(t):
     ready.append(True)
     return res
 
-# %% ../nbs/01_tokens.ipynb #7716ea53
+# %% ../nbs/01_tokens.ipynb #db6ff7ba
 @lru_cache(1)
 def _special_cases():
     "Of spaCy's special cases: plain words, tokens that are joined, and pairs of characters where tokens may be joined"
@@ -146,7 +144,7 @@ def _special_cases():
     t = _spacy_tokenizer()
     bare = Tokenizer(t.vocab, None, t.prefix_search, t.suffix_search, t.infix_finditer, t.token_match, t.url_match)
     cases = [(o, _texts(bare(o)), _texts(t(o))) for o in t.rules if o == o.lower() and o not in SPECIAL_TOKENS]
-    words = {o for o,_,_ in cases if o.isalpha()}
+    words = {o for o,_,_ in cases}
     joined = {max(tokens, key=len) for _,parts,tokens in cases if len(parts) > 1 and parts != tokens}
     pairs = {a[-1] + b[0] for _,parts,_ in cases for a,b in pairwise(parts)}
     return words, joined, pairs
@@ -174,62 +172,76 @@ def _by_spacy(pieces, tokenizer):
         else: groups[-1].append(o)
     return groups
 
-# %% ../nbs/01_tokens.ipynb #e65ce5e9
-def _is_plain(ruled, words): return all(o.isalpha() and o.isascii() and o not in words for o in ruled.split(' '))
+# %% ../nbs/01_tokens.ipynb #5e888158
+_re_plain = re.compile('(["(]?)([a-z]{2,})([.,!?;:")]?)')
+
+def _plain_tokens(ruled, cases):
+    "The tokens of a piece of plain words, None for any other"
+    tokens = []
+    for o in ruled.split(' '):
+        m = _re_plain.fullmatch(o)
+        if not m or not cases.isdisjoint((o, m[2], m[1] + m[2], m[2] + m[3])): return None
+        tokens += filter(None, m.groups())
+    return tokens
 
 def _piece_tokens(pieces, tokenizer, unjoining):
-    "For each of `pieces` a tuple of its tokens; an empty one at the end says that something was joined"
+    "For each of `pieces` the list of its tokens; an empty one at the end says that something was joined"
     words,joined,_ = _special_cases()
     ruled = _ruled(pieces)
-    hard = [o for o in ruled if not _is_plain(o, words)]
+    plain = [_plain_tokens(o, words) for o in ruled]
+    hard = [o for o,tokens in zip(ruled, plain) if tokens is None]
     by_spacy = chain.from_iterable(_by_spacy(hard[i:i + 1000], tokenizer) for i in range(0, len(hard), 1000))
-    for o in ruled:
-        tokens = o.split(' ') if _is_plain(o, words) else next(by_spacy)
+    for o,tokens in zip(ruled, plain):
+        tokens = tokens or next(by_spacy)
         if not joined.isdisjoint(tokens) and tokens != _texts(unjoining(o)): tokens = [*tokens, '']
-        yield tuple(map(intern, tokens))
+        yield list(map(intern, tokens))
 
-# %% ../nbs/01_tokens.ipynb #8090e754
-class _Memo:
-    "The tokens of pieces, remembered in two generations"
-    def __init__(self, limit=2_000_000):
-        self.limit,self.known = limit,{}
-        self._turn()
+# %% ../nbs/01_tokens.ipynb #a23e38ac
+class _Memo(dict):
+    "From pieces to their tokens"
+    def __init__(self, limit=6_000_000):
+        self.limit,self.lock = limit,Lock()
+        self._restart()
 
-    def _turn(self):
-        self.old,self.known,self.size,self.tokenizer = self.known,{},0,_spacy_tokenizer()
+    def _restart(self):
+        self.clear()
+        self.size,self.new,self.tokenizer = 0,[],_spacy_tokenizer()
         self.unjoining = _unjoining_tokenizer(self.tokenizer)
 
-    def learn(self, pieces):
-        "A dict with the tokens of each of the set `pieces`"
-        if self.size > self.limit: self._turn()
-        known,old = self.known,self.old
-        new = pieces.difference(known)
-        self.size += sum(map(len, new))
-        known.update((o, old[o]) for o in new if o in old)
-        known.update((o, (o,)) for o in new if o[0].isspace())
-        new = list(new.difference(known))
-        if new: known.update(zip(new, _piece_tokens(new, self.tokenizer, self.unjoining)))
-        return known
+    def __missing__(self, piece):
+        self.size += len(piece)
+        self[piece] = tokens = [piece] if piece[0].isspace() else []
+        if not tokens: self.new.append(piece)
+        return tokens
 
-# %% ../nbs/01_tokens.ipynb #938b7ffe
+    def _fill(self):
+        parts = list(map(_parts, self.new))
+        tokens = _piece_tokens(list(chain.from_iterable(parts)), self.tokenizer, self.unjoining)
+        for piece,o in zip(self.new, parts):
+            self[piece].extend(chain.from_iterable(islice(tokens, len(o))))
+            self[piece] = tuple(self[piece])
+        self.new = []
+
+    def _strung(self, texts):
+        rows = [list(map(self.__getitem__, pieces)) for pieces in texts]
+        self._fill()
+        return [[BOS, *chain.from_iterable(row)] for row in rows]
+
+    def tokenize(self, texts):
+        "The tokens of each of `texts`"
+        with self.lock:
+            if self.size > self.limit or self.new: self._restart()
+            res = self._strung(map(_pieces, texts))
+            joined = [i for i,tokens in enumerate(res) if '' in tokens]
+            linked = self._strung(_linked(_pieces(texts[i]), _special_cases()[2]) for i in joined)
+            for i,tokens in zip(joined, linked): res[i] = list(filter(None, tokens))
+            return res
+
+# %% ../nbs/01_tokens.ipynb #e7e7ef57
 @lru_cache(1)
 def _memo(): return _Memo()
 
-def _strung(pieces, memo, known):
-    "The tokens of a text, from those of its pieces"
-    tokens = [BOS, *chain.from_iterable(map(known.__getitem__, pieces))]
-    if '' not in tokens: return tokens
-    pieces = _linked(pieces, _special_cases()[2])
-    return list(filter(None, [BOS, *chain.from_iterable(map(memo.learn(set(pieces)).__getitem__, pieces))]))
-
-def _tokenize_batch(texts):
-    memo,batch = _memo(),[_pieces(o) for o in texts]
-    vocab = set().union(*batch)
-    if max(map(len, vocab), default=0) > 1000:
-        batch = [_cut(o) for o in batch]
-        vocab = set().union(*batch)
-    known = memo.learn(vocab)
-    return [_strung(o, memo, known) for o in batch]
+def _tokenize_batch(texts): return _memo().tokenize(texts)
 
 # %% ../nbs/01_tokens.ipynb #a00b42c8
 _re_surrogate = re.compile('[\ud800-\udfff]')
@@ -243,7 +255,7 @@ def _check_texts(texts):
         if not o.isascii() and (m := _re_surrogate.search(o)): raise ValueError(
             f'texts[{i}] holds half a surrogate pair, {m[0]!r}, at character {m.start()}: read it again as UTF-8.')
 
-# %% ../nbs/01_tokens.ipynb #02138fbb
+# %% ../nbs/01_tokens.ipynb #7c1a8185
 def _n_workers(texts, n_workers):
     if n_workers is None: n_workers = min(os.cpu_count(), sum(map(len, texts)) // 5_000_000)
     if n_workers < 0: raise ValueError(f'n_workers is {n_workers}, where a number of processes was expected: 0 or more.')
@@ -259,4 +271,5 @@ def tokenize(
     batches = [texts[i:i + 256] for i in range(0, len(texts), 256)]
     n_workers = min(_n_workers(texts, n_workers), len(batches))
     if n_workers < 2: return list(chain.from_iterable(map(_tokenize_batch, batches)))
-    with ProcessPoolExecutor(n_workers) as pool: return list(chain.from_iterable(pool.map(_tokenize_batch, batches)))
+    with ProcessPoolExecutor(n_workers, initializer=_memo.cache_clear) as pool:
+        return list(chain.from_iterable(pool.map(_tokenize_batch, batches)))

@@ -49,3 +49,44 @@ def site():
     server.shutdown()
     server.server_close()
     thread.join()
+
+
+@pytest.fixture(scope='session')
+def words():
+    "A vocabulary of 64: the special tokens, words, and fastai's fill"
+    from imdb_lm.tokens import SPECIAL_TOKENS
+    some = '''the a movie film is was i it you he and but not of in with good bad great terrible awful funny story actors
+              because action never very this like has do ca n't 's . , ! ? " ' ( ) - ; : … 3 $'''.split()
+    known = [*SPECIAL_TOKENS, *some, '\n\n']
+    return known + ['xxfake']*(64 - len(known))
+
+
+@pytest.fixture(scope='session')
+def config():
+    "The sizes of a network that a test can afford"
+    return dict(emb_sz=12, n_hid=16, n_layers=3, pad_token=1, tie_weights=True, out_bias=True)
+
+
+@pytest.fixture(scope='session')
+def weights(words, config):
+    "Tensors by fastai's names of a network that knows nothing and has strong opinions"
+    import torch
+    from imdb_lm.model import AWDLSTM, fastai_name
+    with torch.random.fork_rng():
+        torch.manual_seed(7)
+        net = AWDLSTM(len(words), **config)
+    return {fastai_name(n): 3*p.detach() for n,p in net.named_parameters()}
+
+
+@pytest.fixture(scope='session')
+def model_folder(tmp_path_factory, words, config, weights):
+    "A small model folder; copy it before changing it"
+    from imdb_lm.model import write_model
+    return write_model(tmp_path_factory.mktemp('models')/'small', weights, words, config)
+
+
+@pytest.fixture(scope='session')
+def lm(model_folder):
+    "The `LanguageModel` in `model_folder`"
+    from imdb_lm.model import load_lm
+    return load_lm(model_folder, precision='fp32')

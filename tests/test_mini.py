@@ -226,3 +226,15 @@ def test_slower_process_is_harmless(few, tmp_path, monkeypatch):
     monkeypatch.setattr(mini, '_write_corpus', overtaken)
     assert texts(mini_reviews(tmp_path/'mini')) == few
     assert list(tmp_path.iterdir()) == [tmp_path/'mini']
+
+def test_tokens_of_an_older_edition_go_with_it(few, tmp_path):
+    path, tok = mini_reviews(tmp_path/'mini'), tmp_path/'mini_tok'
+    tok.mkdir()
+    (tok/'note.txt').write_text('somebody else\'s')
+    next((path/'unsup').iterdir()).unlink()
+    mini_reviews(path)
+    assert tok.exists() # no folder of fastai's tokens: left alone
+    (tok/'counter.pkl').touch()
+    next((path/'unsup').iterdir()).unlink()
+    mini_reviews(path)
+    assert not tok.exists()

@@ -1,0 +1,440 @@
+"""The command `imdb_lm` as somebody types it. What needs no process of its own is typed into this one, to save the seconds of each import."""
+import array
+import csv
+import fcntl
+import io
+import json
+import os
+import pickle
+import pty
+import random
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import termios
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from fastai.data.external import URLs
+
+import imdb_lm.cli as cli
+import imdb_lm.loader as loader
+from imdb_lm import __version__
+from imdb_lm.model import FILES, load_lm
+
+COMMAND = Path(sys.executable).with_name('imdb_lm')
+SUBCOMMANDS = ['train', 'generate', 'evaluate', 'convert', 'demo']
+SMALL = ['--frozen-epochs', '1', '--epochs', '1', '--bs', '2', '--seq-len', '8']
+
+
+def start(*args, **kwargs):
+    "The command in a process of its own"
+    env = {**os.environ, 'OMP_NUM_THREADS': '1', **kwargs.pop('env', {})}
+    return subprocess.Popen([COMMAND, *map(str, args)], **{**dict(stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding='utf-8'), **kwargs}, env=env)
+
+
+def shell(*args, input=None, **kwargs):
+    "Its exit code and what it wrote to stdout and stderr"
+    with start(*args, **({} if input is None else {'stdin': subprocess.PIPE}), **kwargs) as p: out, err = p.communicate(input, timeout=120)
+    return p.returncode, out, err
+
+
+@pytest.fixture
+def typed(monkeypatch, capfd, tmp_path):
+    "The same in this process, in an empty folder"
+    monkeypatch.chdir(tmp_path)
+    def typed(*args, stdin=''):
+        monkeypatch.setattr(sys, 'argv', ['imdb_lm', *map(str, args)])
+        monkeypatch.setattr(sys, 'stdin', io.StringIO(stdin))
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as e: cli.main()
+        return e.value.code, *capfd.readouterr()
+    return typed
+
+
+def one_line(result, match, code=1):
+    "One line on stderr that says what is wrong, and nothing on stdout"
+    rc, out, err = result
+    assert rc == code
+    assert re.fullmatch(f'imdb_lm: .*{match}.*\n', err), err
+    assert out == ''
+
+
+@pytest.fixture(scope='session')
+def corpus(tmp_path_factory):
+    "A folder of 30 short texts"
+    folder, rng = tmp_path_factory.mktemp('corpus'), random.Random(1)
+    def some(words): return rng.choice(words.split())
+    for i in range(30):
+        text = ' '.join(f'{some("The A This")} {some("film movie story")} {some("is was")} {some("very so not")} {some("good bad funny awful")}.' for _ in range(5))
+        (folder/f'{i}.txt').write_text(text)
+    return folder
+
+
+@pytest.fixture(scope='session')
+def trained(tmp_path_factory, corpus):
+    "What a small training says, and the folder it was called in"
+    cwd = tmp_path_factory.mktemp('trained')
+    return shell('train', '--data', corpus, '--out', 'my/model', *SMALL, cwd=cwd), cwd
+
+
+# ---- help
+
+def test_help():
+    rc, out, err = shell('--help')
+    assert (rc, err) == (0, '') and out == shell('-h')[1]
+    for o in [*SUBCOMMANDS, '--version', '--install-completion', 'imdb_lm train --data', 'imdb_lm generate --model']: assert o in out
+
+
+def test_version(): assert shell('--version') == (0, f'imdb_lm {__version__}\n', '')
+
+
+def test_nothing_typed():
+    rc, out, err = shell()
+    assert rc == 2 and 'generate' in out+err and 'Traceback' not in err
+
+
+@pytest.mark.parametrize('name', SUBCOMMANDS)
+def test_help_of_each_option(typed, name):
+    rc, out, err = typed(name, '--help')
+    assert (rc, err) == (0, '')
+    entries = re.split(r'\n  (?=-|\w+\S* +[<\[{]|\w+\.\.\.)', out.split('Options:')[1] + (out.split('Arguments:')[1].split('Options:')[0] if 'Arguments:' in out else ''))
+    for entry in filter(str.strip, entries): assert re.search(r'\S(?:  +|\n +)[A-Z1-9]', entry), f'no help: {entry}'
+    assert '--debug' in out
+    assert 'Example: imdb_lm '+name in ' '.join(out.split()) or name == 'demo'
+
+
+def test_options_are_the_arguments_of_python():
+    import inspect
+    from imdb_lm.generate import generate
+    ours, theirs = (inspect.signature(f).parameters for f in (cli.generate, generate))
+    assert set(theirs) - set(ours) == {'lm', 'no_unk'}
+    for name in set(ours) & set(theirs) - {'prompts'}: assert ours[name].default == theirs[name].default
+
+
+@pytest.mark.parametrize('args', [['--help'], ['--version'], ['generate', '--help'], ['train', '--help'], ['generate', '--nonsense'], ['generate', '--n', 'x'], ['train', '--size', 'big'], ['nonsense']])
+def test_help_and_slips_wait_for_nothing(args):
+    got = subprocess.run([sys.executable, '-c', '''import atexit, sys
+atexit.register(lambda: print([o for o in ('torch', 'fastai', 'pandas', 'spacy', 'numpy') if o in sys.modules]))
+from imdb_lm.cli import main
+main()''', *args], capture_output=True, text=True)
+    assert got.stdout.splitlines()[-1] == '[]'
+    assert got.returncode == (2 if args[-1] in ('--nonsense', 'x', 'big', 'nonsense') else 0)
+
+
+@pytest.mark.parametrize('args, match', [
+    (['genrate'], "No such command 'genrate'. Did you mean 'generate'"), (['generate', '--nwords', '3'], 'No such option: --nwords'), (['generate', '--n', 'three'], "Invalid value for '--n'"),
+    (['generate', '--temperature', 'hot'], "Invalid value for '--temperature'"), (['train', '--size', 'big'], "Invalid value for '--size'.*laptop.*post"), (['train', '--out'], 'requires an argument'),
+    (['train', 'folder'], 'unexpected extra argument'), (['evaluate'], "Missing argument 'folder'"), (['convert', 'a.pth'], "Missing argument 'pkl'")])
+def test_slips_of_the_keyboard(typed, args, match):
+    rc, out, err = typed(*args)
+    assert rc == 2 and out == '' and re.search(match, err) and 'Traceback' not in err
+
+
+# ---- train
+
+def test_train(trained, corpus):
+    (rc, out, err), cwd = trained
+    assert rc == 0, err
+    assert 'Traceback' not in err and 'Nothing is pretrained' in err
+    assert '30 reviews (3 held out)' in out and 'size: laptop, AWD-LSTM 2 x 384' in out and 'pretrained: no' in out
+    assert 'perplexity' in out and 'my/model' in out
+    reviews = out[out.index('Reviews from it:'):].split('\n\n', 1)[1]
+    assert [reviews.count(p) for p in cli.PROMPTS] == [1, 1, 1]
+    assert sorted(o.name for o in (cwd/'my'/'model').iterdir()) == sorted([*FILES, 'history.csv'])
+    assert sorted(o.name for o in cwd.rglob('*') if o.is_dir()) == ['model', 'my']
+    rows = list(csv.DictReader(open(cwd/'my'/'model'/'history.csv')))
+    assert [(o['stage'], o['epoch']) for o in rows] == [('1', '0'), ('2', '0')]
+    assert all(float(o[k]) > 0 for o in rows for k in ('train_loss', 'valid_loss', 'accuracy', 'perplexity'))
+    lm = load_lm(cwd/'my'/'model')
+    assert 'movie' in lm.vocab
+    assert lm.config['metrics']['perplexity'] == pytest.approx(float(rows[-1]['perplexity']))
+    assert str(corpus.parent) not in (cwd/'my'/'model'/'config.json').read_text()
+
+
+def test_train_again_is_the_same(trained, corpus, typed):
+    rc, out, err = typed('train', '--data', corpus, '--out', 'again', *SMALL)
+    assert rc == 0
+    assert [o.read_bytes() for o in (Path('again')/'vocab.json', trained[1]/'my'/'model'/'vocab.json')] == [Path('again/vocab.json').read_bytes()]*2
+    a, b = (load_lm(o) for o in ('again', trained[1]/'my'/'model'))
+    torch.testing.assert_close(a.next_word('The movie'), b.next_word('The movie'), atol=1e-3, rtol=0)
+
+
+def test_dry_run_writes_nothing(typed, corpus, tmp_path):
+    rc, out, err = typed('train', '--data', corpus, '--dry-run', *SMALL)
+    assert rc == 0
+    assert list(tmp_path.iterdir()) == []
+    for o in ['30 reviews', 'tokens', 'vocabulary', '% unknown', 's, ', 'hours', 'memory: about', 'disk: ', 'MB']: assert o in out
+    assert 'nan' not in out
+
+
+def test_train_goes_on_from_a_folder(typed, corpus, trained):
+    model = trained[1]/'my'/'model'
+    rc, out, err = typed('train', '--data', corpus, '--pretrained', model, '--out', 'next', *SMALL)
+    assert rc == 0
+    before = float(re.search(r'before training: perplexity ([\d.]+)', out)[1])
+    assert before == pytest.approx(load_lm(model).config['metrics']['perplexity'], rel=.05)
+    assert f'pretrained: {model}' in out
+    assert sorted(o.name for o in Path('next').iterdir()) == sorted([*FILES, 'history.csv'])
+
+
+def test_a_table_is_a_corpus(typed, corpus, trained):
+    with open('table.csv', 'w') as f: csv.writer(f).writerows([['text'], *[[o.read_text()] for o in sorted(corpus.iterdir())]])
+    rc, out, err = typed('train', '--data', 'table.csv', '--dry-run', *SMALL)
+    assert rc == 0 and '30 reviews' in out
+
+
+@pytest.fixture
+def no_corpus(monkeypatch):
+    "The corpus is not to be read: what is asked for cannot be, and that must be said before the minutes this takes"
+    def read(*args, **kwargs): raise AssertionError('the corpus was read')
+    monkeypatch.setattr(loader, 'lm_dls', read)
+
+
+@pytest.mark.parametrize('dry', [[], ['--dry-run']])
+def test_out_that_cannot_be(typed, no_corpus, dry):
+    Path('file').write_text('Dear mother')
+    Path('letters').mkdir()
+    Path('letters/to_mother.txt').write_text('Dear mother')
+    for out,match in [('file', 'file is a file'), ('file/model', 'file is a file'), ('letters', 'letters holds something else.*to_mother.txt'), ('.', 'new folder')]:
+        one_line(typed('train', '--out', out, *dry), match)
+        one_line(typed('convert', 'a.pth', 'b.pkl', '--out', out), 'a.pth is not there' if out == 'file' else '')
+    assert Path('file').read_text() == 'Dear mother' and Path('letters/to_mother.txt').exists()
+
+
+def test_pretrained_that_is_not_there(typed, no_corpus, fastai_home, monkeypatch, model_folder, tmp_path):
+    with socket.socket() as s:
+        s.bind(('127.0.0.1', 0))
+        monkeypatch.setattr(URLs, 'WT103_FWD', f'http://127.0.0.1:{s.getsockname()[1]}/wt103-fwd.tgz')
+        for pretrained in ['--pretrained=wt103'], []:
+            one_line(typed('train', '--size', 'post', *pretrained), 'cannot fetch.*FASTAI_HOME.*pretrained=False')
+    one_line(typed('train', '--pretrained', 'wt103'), 'add --size post')
+    one_line(typed('train', '--pretrained', 'nowhere'), 'no model folder at nowhere')
+    shutil.copytree(model_folder, 'cut')
+    Path('cut/vocab.json').unlink()
+    one_line(typed('train', '--pretrained', 'cut'), 'vocab.json missing')
+
+
+def texts(folder, *contents):
+    Path(folder).mkdir()
+    for i,o in enumerate(contents): (Path(folder)/f'{i}.txt').write_bytes(o)
+    return folder
+
+
+@pytest.mark.parametrize('name', ['train', 'evaluate'])
+def test_a_corpus_that_is_none(typed, model_folder, name):
+    def on(data, *args): return typed(name, *([model_folder] if name == 'evaluate' else ['--bs=2']), '--data', data, *args)
+    one_line(on('nowhere'), 'nowhere is not there')
+    one_line(on(texts('empty')), 'empty has no .txt files .it holds nothing')
+    one_line(on(texts('latin1', b'A caf\xe9', b'B')), r'latin1/0.txt has the byte 0xe9, which is not UTF-8')
+    one_line(on(texts('nul', b'A \0 B', b'B')), r'nul/0.txt has a NUL byte')
+    one_line(on(texts('one', b'A film.')), 'none is left for validation|no words to judge')
+    one_line(on(texts('blank', *[b'']*20)), 'too few for a batch|no words to judge')
+    Path('table.csv').write_text('review\nA film.\n')
+    one_line(on('table.csv'), "no columns 'text' but 'review'")
+    Path('notes.docx').write_text('A film.')
+    one_line(on('notes.docx'), 'notes.docx is no table that can be read')
+    assert not Path('model').exists()
+
+
+@pytest.mark.parametrize('option, match', [('--bs=0', 'bs=0'), ('--bs=-1', 'bs=-1'), ('--seq-len=0', 'seq_len=0'), ('--epochs=-1', 'epochs=-1'), ('--frozen-epochs=-1', 'frozen_epochs=-1'),
+                                           ('--bs=5000', 'too few for a batch of 5000 rows: lower bs')])
+def test_settings_of_a_training_that_cannot_be(typed, corpus, option, match):
+    rc, out, err = typed('train', '--data', corpus, '--bs=2', '--seq-len=8', option)
+    assert rc == 1 and re.search(f'^imdb_lm: .*{match}', err, re.M) and 'Traceback' not in err
+    assert not Path('model').exists()
+
+
+# ---- generate
+
+def test_generate_needs_no_fastai(model_folder):
+    rc, out, err = shell('generate', 'The movie', '--model', model_folder, '--n', 3, '--n-words', 5, '--seed', 1, env={'PYTHONPROFILEIMPORTTIME': '1'})
+    assert rc == 0
+    imported = {line.rsplit('|', 1)[1].strip() for line in err.splitlines() if line.startswith('import time:')}
+    assert 'torch' in imported
+    assert not {o for o in imported if o.split('.')[0] in ('fastai', 'pandas', 'IPython', 'matplotlib')}
+    assert not [line for line in err.splitlines() if not line.startswith('import time:')]
+    assert out == ''.join(f'{o}\n\n' for o in load_lm(model_folder).generate('The movie', n=3, n_words=5, seed=1))
+
+
+def test_prompts_from_a_pipe(model_folder, lm):
+    rc, out, err = shell('generate', '--model', model_folder, '--json', '--seed', 1, input='The movie\nÜnï 你好 🎬\n')
+    assert (rc, err) == (0, '')
+    lines = [json.loads(o) for o in out.splitlines()]
+    assert [o['prompt'] for o in lines] == ['The movie', 'Ünï 你好 🎬']
+    assert [[o['text']] for o in lines] == lm.generate(['The movie', 'Ünï 你好 🎬'], seed=1)
+    assert '你好 🎬' in out
+
+
+def test_a_terminal_is_not_waited_for(model_folder):
+    ours, theirs = pty.openpty()
+    rc, out, err = shell('generate', '--model', model_folder, '--seed', 1, '--json', stdin=theirs)
+    os.close(ours), os.close(theirs)
+    assert (rc, err) == (0, '')
+    assert json.loads(out)['prompt'] == ''
+
+
+def test_prompts_of_all_kinds(typed, model_folder, lm):
+    def prompts(*args, **kwargs):
+        rc, out, err = typed('generate', '--model', model_folder, '--json', '--seed', 1, *args, **kwargs)
+        assert (rc, err) == (0, '')
+        return [json.loads(o)['prompt'] for o in out.splitlines()]
+    assert prompts(stdin='') == ['']
+    assert prompts('') == ['']
+    assert prompts('the', '', 'A film', stdin='not read\n') == ['the', '', 'A film']
+    assert prompts(stdin='the\r\nA film') == ['the', 'A film']
+    assert prompts('--', '--help') == ['--help']
+    assert prompts('the "good"\nfilm', '--n', 2) == ['the "good"\nfilm']*2
+    assert prompts('xxrep 30000000 a') == ['xxrep 30000000 a']
+
+
+def test_stdin_that_is_closed(typed, model_folder, monkeypatch, lm):
+    monkeypatch.setattr(cli, '_prompts', cli._prompts)
+    monkeypatch.setattr('io.StringIO', lambda *args: None)
+    assert typed('generate', '--model', model_folder, '--seed', 1) == (0, lm.generate('', seed=1)[0] + '\n\n', '')
+
+
+def test_seed(typed, model_folder):
+    def say(*args): return typed('generate', 'the', '--model', model_folder, '--n-words', 20, *args)[1]
+    assert say('--seed', 5) == say('--seed', 5) != say('--seed', 6)
+    assert say() != say()
+    assert say('--seed', 5, '--n', 3).startswith(say('--seed', 5))
+
+
+def test_options_reach_the_reviews(typed, model_folder, lm):
+    def say(*args): return [json.loads(o)['text'] for o in typed('generate', 'the movie', '--json', '--seed', 5, '--model', model_folder, *args)[1].splitlines()]
+    for args,kwargs in [(['--n', 2], dict(n=2)), (['--n-words', 3], dict(n_words=3)), (['--temperature', 0], dict(temperature=0)), (['--top-k', 2], dict(top_k=2)), (['--top-p', .3], dict(top_p=.3)),
+                        (['--min-p', .5], dict(min_p=.5)), (['--repetition-penalty', 2], dict(repetition_penalty=2.)), (['--no-stop'], dict(stop=False)), (['--raw'], dict(raw=True))]:
+        assert say(*args) == lm.generate('the movie', seed=5, **kwargs)
+        assert kwargs.keys() == {'n'} or say(*args) != lm.generate('the movie', seed=5) or kwargs == {'stop': False}
+
+
+@pytest.mark.parametrize('option', ['--n=0', '--n=-2', '--n-words=0', '--n-words=-1', '--temperature=-1', '--temperature=nan', '--temperature=inf', '--top-p=2', '--top-p=0', '--top-k=0',
+                                    '--min-p=2', '--min-p=nan', '--repetition-penalty=0', '--seed=-1'])
+def test_settings_that_cannot_be(typed, model_folder, option):
+    name, value = option[2:].replace('-', '_', 1 if '-p' not in option and option.count('-') < 4 else 1).split('=')
+    one_line(typed('generate', 'the', '--model', model_folder, option), f'{name.replace("-", "_")}=.* cannot be')
+
+
+def test_too_many_words(typed, model_folder):
+    one_line(typed('generate', 'the', '--model', model_folder, '--n-words', 10**15), 'allocate')
+
+
+def test_no_model(typed, model_folder):
+    one_line(typed('generate', 'the', '--model', 'nowhere'), 'no model folder at nowhere')
+    one_line(typed('generate', 'the'), 'no model folder at model.*imdb_lm train')
+    one_line(typed('evaluate', 'nowhere', '--data', 'nowhere'), 'no model folder at nowhere')
+    Path('file').write_text('')
+    one_line(typed('generate', 'the', '--model', 'file'), 'no model folder at file')
+    Path('empty').mkdir()
+    one_line(typed('generate', 'the', '--model', 'empty'), 'model.safetensors, config.json, vocab.json missing')
+
+
+@pytest.mark.parametrize('name', FILES)
+def test_damaged_model(typed, model_folder, name):
+    shutil.copytree(model_folder, 'm')
+    for content in (b'', b'\xff\x00', pickle.dumps(Path('x')), (model_folder/name).read_bytes()[:-2]):
+        (Path('m')/name).write_bytes(content)
+        one_line(typed('generate', 'the', '--model', 'm'), f'{name} is damaged')
+        one_line(typed('evaluate', 'm', '--data', 'mini'), f'{name} is damaged')
+
+
+def test_debug_shows_the_traceback(tmp_path):
+    one_line(shell('generate', 'the', cwd=tmp_path), 'no model folder at model')
+    rc, out, err = shell('generate', 'the', '--debug', cwd=tmp_path)
+    assert (rc, out) == (1, '')
+    assert err.startswith('Traceback') and 'FileNotFoundError: no model folder at model' in err
+
+
+def test_what_nobody_expected(typed, monkeypatch, model_folder):
+    def surprise(*args): raise KeyError('colour')
+    monkeypatch.setattr('imdb_lm.model.load_lm', surprise)
+    one_line(typed('generate', 'the'), "KeyError 'colour' .--debug shows where")
+    monkeypatch.setattr(sys, 'argv', ['imdb_lm', 'generate', 'the', '--debug'])
+    with pytest.raises(KeyError): cli.main()
+
+
+def test_the_reader_goes_away(model_folder):
+    many = subprocess.run(f'"{COMMAND}" generate the --model "{model_folder}" --n 2000 --n-words 30 --no-stop | head -1', shell=True, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=120)
+    assert many.stdout.startswith('the') and many.stderr == ''
+    p = start('generate', 'the', '--model', model_folder)
+    p.stdout.close()
+    with p: assert p.stderr.read() == ''
+    assert p.returncode == 1
+
+
+@pytest.mark.skipif(not Path('/dev/full').exists(), reason='needs /dev/full')
+def test_the_disk_of_the_reviews_is_full(model_folder):
+    with open('/dev/full', 'w') as full: rc, out, err = shell('generate', 'the', '--model', model_folder, stdout=full)
+    assert rc == 1 and re.fullmatch('imdb_lm: .*No space left on device.*\n', err)
+
+
+def unread(pipe):
+    "Bytes in `pipe` that nobody has read yet"
+    n = array.array('i', [0])
+    fcntl.ioctl(pipe, termios.FIONREAD, n)
+    return n[0]
+
+
+def test_ctrl_c(model_folder):
+    with start('generate', '--model', model_folder, stdin=subprocess.PIPE) as p:
+        p.stdin.write('the movie\n')
+        p.stdin.flush()
+        while unread(p.stdin): time.sleep(.05)
+        p.send_signal(signal.SIGINT)
+        out, err = p.stdout.read(), p.stderr.read()
+    assert (p.returncode, out, err) == (130, '', 'imdb_lm: stopped\n')
+
+
+def test_ctrl_c_while_training(typed, corpus, monkeypatch):
+    monkeypatch.setattr('imdb_lm.learner.LMLearner.fit_one_cycle', lambda *args, **kwargs: os.kill(os.getpid(), signal.SIGINT) or time.sleep(5))
+    rc, out, err = typed('train', '--data', corpus, *SMALL)
+    assert rc == 130 and err.splitlines()[-1] == 'imdb_lm: stopped' and 'Traceback' not in err
+    assert not Path('model').exists()
+
+
+# ---- evaluate, convert
+
+def test_evaluate(typed, trained, corpus):
+    model = trained[1]/'my'/'model'
+    rc, out, err = typed('evaluate', model, '--data', corpus)
+    assert rc == 0
+    assert re.search(r'^3 reviews, [\d,]+ tokens: perplexity [\d.]+, accuracy [\d.]+%, [\d.]+% unknown$', out, re.M)
+    rc, out, err = typed('evaluate', model, '--data', corpus, '--json')
+    report = json.loads(out.splitlines()[-1])
+    held_out = loader.held_out_texts(corpus)
+    assert report['reviews'] == 3 and report['perplexity'] == pytest.approx(load_lm(model).perplexity(held_out))
+    assert json.loads(typed('evaluate', model, '--data', corpus, '--valid-pct', 1, '--json')[1].splitlines()[-1])['reviews'] == 30
+
+
+def pair(words, weights, n=None):
+    torch.save({'model': {**weights, '1.decoder.weight': weights['0.encoder.weight']}, 'opt': None}, 'lm.pth')
+    Path('lm.pkl').write_bytes(pickle.dumps(words[:n]))
+    return 'lm.pth', 'lm.pkl'
+
+
+def test_convert(typed, words, weights, lm):
+    rc, out, err = typed('convert', *pair(words, weights), '--out', 'm')
+    assert (rc, err) == (0, '') and out == 'The model is in m.\n'
+    torch.testing.assert_close(load_lm('m').next_word('the movie'), lm.next_word('the movie'))
+
+
+def test_pairs_that_are_none(typed, words, weights, tmp_path):
+    class Evil:
+        def __reduce__(self): return Path.touch, (tmp_path/'ran',)
+    one_line(typed('convert', 'a.pth', 'b.pkl'), 'a.pth is not there')
+    one_line(typed('convert', *pair(words, weights, -1)), 'lm.pth has weights for 64 words, lm.pkl 63 words')
+    one_line(typed('convert', *pair(words, {'0.encoder.weight': torch.zeros(64,3)})), 'weight_hh_l0_raw|no AWD-LSTM')
+    one_line(typed('convert', *pair(words, {})[:1], 'lm.pth'), 'lm.pth is no pickled list of words')
+    one_line(typed('convert', 'lm.pkl', 'lm.pkl'), 'lm.pkl holds no plain weights')
+    Path('lm.pkl').write_bytes(pickle.dumps(Evil()))
+    one_line(typed('convert', 'lm.pth', 'lm.pkl'), 'lm.pkl is no pickled list of words: it wants to run')
+    torch.save(Evil(), 'lm.pth')
+    Path('lm.pkl').write_bytes(pickle.dumps(words))
+    one_line(typed('convert', 'lm.pth', 'lm.pkl'), 'lm.pth holds no plain weights')
+    assert not Path('ran').exists() and not Path('model').exists()

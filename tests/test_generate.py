@@ -1,0 +1,416 @@
+"""Reviews: words come with the probability that the network gives them, the controls do what they say, prompts come back, text is readable."""
+import copy
+import resource
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, example, given, settings, strategies as st
+from scipy.stats import chisquare
+
+import imdb_lm.generate as gen
+from imdb_lm.generate import MAX_REP, detokenize, draw, join_review, noise, unmark, word_probs, write_tokens
+from imdb_lm.model import LanguageModel
+from imdb_lm.tokens import BOS, PAD, SPECIAL_TOKENS, UNK, tokenize
+
+FREE = dict(temperature=1., no_unk=False, stop=False) # no control at all
+PROMPTS = ['', 'the', 'The movie', 'A GREAT story!!!', 'the movie is good , and', 'a zyzzyva', "I don't like it", 'funny '*2 + 'actors', '( 3 )', 'because',
+           'this', 'the end .\n\nthe', 'xxbos', 'never never never', 'it is', '"', 'of the story', 'a : b', '…', 'but ' + 'the story is very good and '*200]
+
+
+def biased(lm, by=None, **words):
+    "`lm` with more (or less) of some words, whatever comes before"
+    net = copy.deepcopy(lm.net)
+    net.decoder.bias = torch.nn.Parameter(net.decoder.bias.clone(), requires_grad=False)
+    for w,b in {**(by or {}), **words}.items(): net.decoder.bias[lm.o2i[w]] += b
+    return LanguageModel(net, lm.vocab, lm.config)
+
+
+@torch.no_grad()
+def after(lm, ids):
+    "The probabilities after `ids`, all of them read again"
+    return lm.net.decoder(lm.net(torch.tensor([ids]))[0][0,-1]).double().softmax(-1).numpy()
+
+
+def words_of(review, prompt):
+    "The tokens that a raw review adds to `prompt`"
+    old = [t for t in tokenize([prompt])[0] if t not in (BOS, PAD)]
+    new = review.split(' ')
+    assert new[:len(old)] == old
+    return new[len(old):]
+
+
+# ---- the same distribution
+
+def agree(counts, p):
+    "Are `counts` what probabilities in proportion to `p` give? The rare ones are taken together"
+    p = p/p.sum()*counts.sum()
+    often = p >= 5
+    pooled = [np.append(o[often], o[~often].sum()) for o in (counts, p)]
+    return often.sum() > 20 and chisquare(*(o[pooled[1] > 0] for o in pooled)).pvalue > 1e-3
+
+
+@pytest.mark.parametrize('temperature', [1., .75, 2.])
+def test_words_are_drawn_with_their_probability(lm, temperature):
+    lm = biased(lm, {BOS: -50, PAD: -50}) # raw reviews do not show them
+    draws = [tuple(d.split(' ')[2:]) for d in lm.generate('the movie', n_words=2, n=6000, raw=True, seed=4, **{**FREE, 'temperature': temperature})]
+    start, known = lm.encode('the movie').tolist(), list(lm.o2i.values())
+    assert after(lm, start) == pytest.approx(lm.next_word('the movie').numpy(), abs=1e-6)
+    def hot(ids): return after(lm, ids)**(1/temperature)/(after(lm, ids)**(1/temperature)).sum()
+    first = hot(start)
+    count = Counter(a for a,_ in draws)
+    assert agree(np.array([count[lm.vocab[i]] for i in known]), first[known])
+    count = Counter(draws)
+    both = np.stack([first[i]*hot([*start, i])[known] for i in known])
+    assert agree(np.array([[count[lm.vocab[i], lm.vocab[j]] for j in known] for i in known]).ravel(), both.ravel())
+
+
+def test_going_on_equals_reading_again(lm):
+    for prompt in PROMPTS:
+        ids = lm.encode(prompt).tolist()
+        h, state = gen._read_prompts(lm, [lm.encode(prompt)])
+        for i in range(5):
+            np.testing.assert_allclose(lm.net.decoder(h)[0].softmax(-1).numpy(), after(lm, ids), atol=1e-5)
+            ids.append(10+i)
+            h, state = lm.net(torch.tensor([[10+i]]), state)
+            h = h[:,-1]
+
+
+def slow_tokens(lm, prompt, i, n_words, seed, banned, **controls):
+    "What `generate` writes, with everything read again for every word"
+    ids, new = lm.encode(prompt).tolist(), []
+    for u in noise(seed, i, 0, n_words):
+        logits = torch.from_numpy(np.log(after(lm, ids+new)))[None].float()
+        logits[:, banned] = -torch.inf
+        new.append(draw(word_probs(logits, **controls), torch.tensor([u])).item())
+    return new
+
+
+@pytest.mark.parametrize('controls', [dict(temperature=0), dict(temperature=1.), dict(temperature=.75), dict(temperature=.9, top_k=5), dict(temperature=1., top_p=.6),
+                                      dict(temperature=1., min_p=.2), dict(temperature=.8, top_k=9, top_p=.9, min_p=.05)])
+def test_the_same_reviews_as_the_slow_way(lm, controls):
+    together = lm.generate(PROMPTS, n_words=6, seed=5, stop=False, raw=True, **controls)
+    for i,(prompt,(review,)) in enumerate(zip(PROMPTS, together)):
+        want = [lm.vocab[o] for o in slow_tokens(lm, prompt, i, 6, 5, [lm.o2i[UNK]], **controls)]
+        assert review == ' '.join(t for t in tokenize([prompt])[0] + want if t not in (BOS, PAD))
+
+
+def test_greedy_takes_the_likeliest(lm):
+    for prompt in PROMPTS:
+        greedy = lm.generate(prompt, n_words=8, temperature=0, stop=False, raw=True)
+        ids, n = lm.encode(prompt).tolist(), len(lm.encode(prompt))
+        for _ in range(8):
+            p = after(lm, ids)
+            p[lm.o2i[UNK]] = 0
+            ids.append(int(p.argmax()))
+        assert greedy == [' '.join(lm.vocab[i] if i != 0 else t for i,t in zip(ids, tokenize([prompt])[0] + [lm.vocab[i] for i in ids[n:]])
+                                   if lm.vocab[i] not in (BOS, PAD))]
+        assert greedy == lm.generate(prompt, n_words=8, top_k=1, temperature=2., seed=1, stop=False, raw=True)
+        assert greedy == lm.generate(prompt, n_words=8, top_p=1e-9, seed=2, stop=False, raw=True)
+        assert greedy == lm.generate(prompt, n_words=8, min_p=1., seed=3, stop=False, raw=True)
+        assert greedy == lm.generate(prompt, n_words=8, temperature=1e-5, seed=4, stop=False, raw=True)
+
+
+def test_bf16_and_fp32_agree_on_what_is_likely(model_folder, lm):
+    from imdb_lm.model import load_lm
+    half = load_lm(model_folder, precision='bf16')
+    assert half.generate('the movie', n_words=5, n=70, top_k=1, seed=1) == half.generate('the movie', n_words=5, n=70, temperature=0)
+
+
+# ---- seeds
+
+def test_seed(lm):
+    ten = lm.generate('the movie', n_words=20, n=10, seed=42)
+    assert ten == lm.generate('the movie', n_words=20, n=10, seed=42)
+    assert ten[:5] == lm.generate('the movie', n_words=20, n=5, seed=42)
+    assert [ten] == lm.generate(['the movie'], n_words=20, n=10, seed=42)
+    assert ten != lm.generate('the movie', n_words=20, n=10, seed=43)
+    assert all(len(set(o)) > 1 for o in [ten, sum(lm.generate(['the movie']*5, n_words=20, seed=42), [])])
+
+
+def test_no_two_reviews_share_their_noise(lm):
+    both = lm.generate(['the movie']*2, n_words=40, n=8, seed=0, temperature=50., stop=False)
+    assert len(set(sum(both, []))) == 16
+    assert len({tuple(noise(s, i, j, 4)) for s in range(5) for i in range(5) for j in range(5)}) == 125
+
+
+def test_longer_reviews_begin_like_shorter_ones(lm):
+    for a,b in zip(lm.generate('the', n_words=5, n=6, seed=9, raw=True), lm.generate('the', n_words=30, n=6, seed=9, raw=True)): assert b.startswith(a)
+
+
+def test_without_a_seed_torch_decides(lm):
+    torch.manual_seed(1)
+    a, b = (lm.generate('the movie', n_words=30, n=3) for _ in range(2))
+    torch.manual_seed(1)
+    assert a == lm.generate('the movie', n_words=30, n=3)
+    assert a != b
+
+
+def test_a_seed_leaves_torch_and_numpy_alone(lm):
+    torch.manual_seed(1); np.random.seed(1)
+    lm.generate('the movie', n_words=3, seed=5)
+    a = torch.rand(1).item(), np.random.rand()
+    torch.manual_seed(1); np.random.seed(1)
+    assert a == (torch.rand(1).item(), np.random.rand())
+
+
+@pytest.mark.parametrize('rows', [1, 3, 7, 1000])
+def test_many_reviews_keep_their_order(lm, monkeypatch, rows):
+    prompts = [f'{a} {b}' for a in ('the', 'a', 'this', 'very') for b in ('movie', 'story', 'film', 'actors', 'good')]
+    many = lm.generate(prompts, n_words=6, n=10, seed=6)
+    assert [len(o) for o in many] == [10]*20
+    assert all(r.startswith(p) for p,o in zip(prompts, many) for r in o)
+    monkeypatch.setattr(gen, 'ROWS', rows)
+    assert many == lm.generate(prompts, n_words=6, n=10, seed=6)
+
+
+# ---- the controls
+
+def probs(*p): return torch.tensor([p]).log()
+
+
+@pytest.mark.parametrize('controls, want', [
+    (dict(top_k=1), [1, 0, 0, 0]), (dict(top_k=2), [.5/.8, .3/.8, 0, 0]), (dict(top_k=4), [.5, .3, .15, .05]), (dict(top_k=99), [.5, .3, .15, .05]),
+    (dict(top_p=.49), [1, 0, 0, 0]), (dict(top_p=.51), [.5/.8, .3/.8, 0, 0]), (dict(top_p=.79), [.5/.8, .3/.8, 0, 0]), (dict(top_p=.81), [.5/.95, .3/.95, .15/.95, 0]),
+    (dict(top_p=1), [.5, .3, .15, .05]), (dict(top_p=1e-300), [1, 0, 0, 0]), (dict(min_p=0), [.5, .3, .15, .05]), (dict(min_p=.25), [.5/.95, .3/.95, .15/.95, 0]),
+    (dict(min_p=.59), [.5/.8, .3/.8, 0, 0]), (dict(min_p=.61), [1, 0, 0, 0]), (dict(min_p=1), [1, 0, 0, 0]), (dict(temperature=0), [1, 0, 0, 0]),
+    (dict(temperature=1e-30), [1, 0, 0, 0]), (dict(temperature=1e-300), [1, 0, 0, 0]), (dict(temperature=1e300), [.25]*4),
+    (dict(temperature=.5), [.25/.365, .09/.365, .0225/.365, .0025/.365]), (dict(temperature=.5, top_k=2), [.25/.34, .09/.34, 0, 0]),
+    (dict(temperature=.5, top_p=.7), [.25/.34, .09/.34, 0, 0]), (dict(top_k=2, top_p=.6), [1, 0, 0, 0])])
+def test_word_probs(controls, want):
+    for order in ([0,1,2,3], [3,1,0,2]):
+        got = word_probs(probs(.5, .3, .15, .05)[:,order], **controls)
+        assert got[0].tolist() == pytest.approx([want[i] for i in order], abs=1e-6)
+
+
+def test_controls_look_at_each_row_alone():
+    a, b = probs(.5, .3, .15, .05), probs(.05, .05, .05, .85)
+    for c in [dict(top_k=2), dict(top_p=.6), dict(min_p=.5), dict(temperature=0), dict(temperature=.5)]:
+        assert torch.equal(word_probs(torch.cat([a, b]), **c), torch.cat([word_probs(a, **c), word_probs(b, **c)]))
+
+
+def test_top_k_is_k_among_equals():
+    for k in (1, 2, 3): assert word_probs(torch.zeros(2,4), top_k=k).count_nonzero(1).tolist() == [k, k]
+
+
+def test_all_of_a_large_vocabulary_is_all():
+    logits = torch.randn(2, 60_008, generator=torch.Generator().manual_seed(1))*3
+    torch.testing.assert_close(word_probs(logits, top_p=1., min_p=0., top_k=60_008), word_probs(logits), atol=1e-7, rtol=1e-5)
+    assert word_probs(logits, top_p=1.).count_nonzero() == word_probs(logits).count_nonzero()
+
+
+def test_banned_words_stay_banned():
+    logits = probs(.5, .3, .15, .05)
+    logits[:,0] = -torch.inf
+    for c in [{}, dict(temperature=0), dict(temperature=1e300), dict(temperature=1e-300), dict(top_k=3), dict(top_k=4), dict(top_p=.999), dict(top_p=1), dict(min_p=0)]:
+        p = word_probs(logits, **c)
+        assert p[0,0] == 0 and p.sum().item() == pytest.approx(1)
+
+
+@pytest.mark.parametrize('bad', [float('nan'), float('inf')])
+@pytest.mark.parametrize('temperature', [0, 1.])
+def test_a_network_that_diverged(lm, bad, temperature):
+    lm = biased(lm, the=bad)
+    with pytest.raises(ValueError, match='no finite numbers') as e: lm.generate('a', temperature=temperature)
+    assert '\n' not in str(e.value)
+
+
+def test_draw_never_takes_what_cannot_be():
+    p = torch.tensor([[0., .5, 0., .5, 0.]]).expand(4, -1)
+    assert draw(p, torch.tensor([0., .4999, .5, 1-2**-53], dtype=torch.float64)).tolist() == [1, 1, 3, 3]
+    big = word_probs(torch.randn(1, 60_008, generator=torch.Generator().manual_seed(1)))
+    assert draw(big, torch.tensor([1-2**-53], dtype=torch.float64)).item() < 60_008
+
+
+@pytest.mark.parametrize('controls, at_most', [(dict(top_k=3), 3), (dict(top_p=.5), None), (dict(min_p=.3), None)])
+def test_controls_reach_the_reviews(lm, controls, at_most):
+    allowed = word_probs(torch.from_numpy(after(lm, lm.encode('the movie').tolist())).log()[None].float(), **controls)[0]
+    allowed = {lm.vocab[i] for i in allowed.nonzero()[:,0]}
+    first = {w for d in lm.generate('the movie', n_words=1, n=400, raw=True, seed=1, **{**FREE, **controls}) for w in words_of(d, 'the movie')}
+    assert first == allowed - {BOS, PAD}
+    assert at_most is None or len(allowed) == at_most
+
+
+def test_repetition_penalty(lm):
+    def used(**c): return [len(set(words_of(r, 'the'))) for r in lm.generate('the', n_words=30, n=20, stop=False, raw=True, seed=2, **c)]
+    assert used() == used(repetition_penalty=1.)
+    assert sum(used(repetition_penalty=3.)) > 1.2*sum(used())
+    assert sum(used(repetition_penalty=.3)) < .8*sum(used())
+
+
+@pytest.mark.parametrize('penalty', [1.5, .5])
+def test_repetition_penalty_by_hand(lm, penalty):
+    ids, new = lm.encode('the movie is').tolist(), []
+    for _ in range(12):
+        with torch.no_grad(): logits = lm.net.decoder(lm.net(torch.tensor([ids+new]))[0][0,-1])
+        for i in set(ids+new): logits[i] = logits[i]/penalty if logits[i] > 0 else logits[i]*penalty
+        logits[0] = -torch.inf
+        new.append(logits.argmax().item())
+    u = torch.zeros(1, 12, dtype=torch.float64)
+    assert write_tokens(lm, [torch.tensor(ids)], u, [0], penalty, stop=False, temperature=0) == [new]
+
+
+def test_no_unk(lm):
+    lm = biased(lm, xxunk=5.)
+    assert UNK in ' '.join(lm.generate('the', n_words=20, n=10, seed=1, no_unk=False, raw=True))
+    for c in [{}, dict(temperature=0), dict(temperature=100.), dict(top_k=1), dict(top_k=64), dict(repetition_penalty=2.), dict(repetition_penalty=.2)]:
+        assert UNK not in ' '.join(lm.generate('the', n_words=40, n=10, seed=1, raw=True, **c))
+
+
+def test_stop(lm):
+    lm = biased(lm, xxbos=4.)
+    prompts, u = [lm.encode('the movie')]*40, torch.from_numpy(np.stack([noise(1, 0, j, 30) for j in range(40)]))
+    on, stopped = (write_tokens(lm, prompts, u, stop=stop) for stop in (False, True))
+    bos = lm.o2i[BOS]
+    assert [len(o) for o in on] == [30]*40
+    assert stopped == [o[:o.index(bos)] if bos in o else o for o in on]
+    assert {len(o) for o in stopped} > {0, 1, 2}
+    for r in lm.generate('the movie', n_words=30, n=40, seed=1) + lm.generate('', n_words=30, n=40, seed=1, raw=True): assert BOS not in r
+    assert lm.generate('the movie', n=3, temperature=0) == ['the movie']*3
+    assert lm.generate('', n=3, temperature=0) == ['']*3
+
+
+@pytest.mark.parametrize('n_words', [1, 2, 25])
+def test_n_words_counts_tokens(lm, n_words):
+    lm = biased(lm, {BOS: -50, PAD: -50, 'xxmaj': 2., "n't": 2., '.': 2., '\n\n': -50})
+    for prompt in ('', 'The movie', 'A GREAT story!!!'):
+        for r in lm.generate(prompt, n_words=n_words, n=5, raw=True, seed=1):
+            assert len(r.split()) == n_words + len([t for t in tokenize([prompt])[0] if t != BOS])
+
+
+def test_raw_and_readable_are_the_same_review(lm):
+    for prompt in PROMPTS[1:12]:
+        for raw,text in zip(lm.generate(prompt, n=3, seed=8, raw=True), lm.generate(prompt, n=3, seed=8)):
+            tokens = tokenize([prompt])[0]
+            assert text == join_review(prompt, tokens, words_of(raw, prompt))
+
+
+# ---- prompts
+
+def test_what_comes_back(lm):
+    assert [len(o) for o in lm.generate('the', n=3)] and len(lm.generate('the', n=3)) == 3
+    assert [len(o) for o in lm.generate(['the', 'a'], n=3)] == [3, 3]
+    assert lm.generate([]) == []
+    assert len(lm.generate(('the', 'a'))) == len(lm.generate(iter(['the', 'a']))) == 2
+    assert lm.generate(np.array(['the', 'a']), seed=1) == lm.generate(['the', 'a'], seed=1)
+
+
+odd = st.lists(st.sampled_from([*SPECIAL_TOKENS, 'the', 'I', "don't", 'MOVIE', 'xxfake', '"', '(', '3', '!!!', '\n', '\n\n', ' ', '  ', '\t', '\r\n', '<br />', '&amp;',
+                                '▁', '\u2028', '\x00', '\x1f', 'é', '你好', '🎬', 'ﬁ', 'İ', 'ß']) | st.text(max_size=8), max_size=12).map(''.join)
+often = settings(max_examples=80, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+@often
+@given(odd, st.sampled_from(['', ' ', '\n', '\t ']))
+@example('Why? ', '').via('a space at the end')
+@example('xxmaj xxrep 30000000', ' ').via('a repeat that is not over')
+def test_prompts_come_back_as_they_were_typed(lm, prompt, end):
+    for r in lm.generate(prompt + end, n_words=4, n=2, seed=1): assert r.startswith(prompt + end)
+    if prompt: assert not lm.generate(prompt + ' ', n_words=3, temperature=0)[0][len(prompt)+1:].startswith(' ')
+
+
+def test_a_space_between_prompt_and_review(lm):
+    want = {'movie': 'the movie', '.': 'the.', "n't": "then't", ')': 'the)', '(': 'the ('}
+    for word,text in want.items(): assert biased(lm, {word: 50.}).generate('the', n_words=1) == [text]
+    assert biased(lm, movie=50.).generate('the ', n_words=1) == ['the movie']
+    assert biased(lm, movie=50.).generate('the\n', n_words=1) == ['the\nmovie']
+    assert biased(lm, movie=50.).generate('', n_words=1) == ['movie']
+    assert biased(lm, {'movie': 50.}).generate('(', n_words=1) == ['(movie']
+    assert biased(lm, {'"': 50.}).generate('a "good', n_words=1) == ['a "good"']
+
+
+@pytest.mark.parametrize('prompt', ['the movie is good '*25_000, 'xxbos xxrep '*50_000, '('*100_000, 'the\n'*50_000, 'a'*100_000], ids=lambda p: p[:12])
+def test_long_prompts(lm, prompt):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    review, = lm.generate(prompt, n_words=5, seed=1)
+    assert review.startswith(prompt)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 500_000 # KB
+
+
+# ---- settings that cannot be
+
+@pytest.mark.parametrize('name, values', [
+    ('n', [0, -1, 1.5, True, None, '2']), ('n_words', [0, -1, 1.5, None, '2', True]), ('temperature', [-1, float('nan'), float('inf'), None, '1', 1j]),
+    ('top_p', [2, 0, -1, float('nan'), '1', True]), ('top_k', [0, -1, 1.5, '3', True]), ('min_p', [2, -1, float('nan'), '0']),
+    ('repetition_penalty', [0, -1, float('nan'), float('inf'), None, '1']), ('seed', [-1, 1.5, '1', True])])
+def test_settings_that_cannot_be(lm, name, values):
+    for v in values:
+        with pytest.raises(ValueError, match=f'^{name}=.* cannot be: {name} is ') as e: lm.generate('the', **{name: v})
+        assert '\n' not in str(e.value)
+
+
+@pytest.mark.parametrize('prompts', [None, 5, b'the', [b'the'], ['the', None], [1], [['the']], {1: 'a'}])
+def test_prompts_that_are_none(lm, prompts):
+    with pytest.raises(TypeError, match='is no prompt: prompts is a str or a list of str') as e: lm.generate(prompts)
+    assert '\n' not in str(e.value)
+
+
+def test_half_a_character_is_no_prompt(lm):
+    with pytest.raises(ValueError, match='surrogate'): lm.generate('\ud83c')
+
+
+def test_numbers_of_other_kinds(lm):
+    a = lm.generate('the', n=np.int64(2), n_words=np.int32(5), temperature=np.float32(.75), top_p=np.float64(.9), seed=np.int64(3))
+    assert a == lm.generate('the', n=2, n_words=5, top_p=.9, seed=3)
+
+
+# ---- readable text
+
+def tokens(s): return s.split(' ')
+
+
+@pytest.mark.parametrize('marked, text', [
+    ('xxrep 3 ! hello there', '!!! hello there'), ('xxrep 3 ! xxmaj hello xxrep 2 ? you', '!!! Hello?? you'), ('xxrep 3 !', '!!!'), ('xxrep 3', ''), ('xxrep', ''),
+    ('xxwrep 3 no way out', 'no no no way out'), ('xxwrep 3 xxmaj no way', 'No No No way'), ('xxmaj xxwrep 3 no way', 'No No No way'), ('xxwrep 3', ''), ('xxwrep', ''),
+    ('xxwrep 2 ha xxwrep 2 ho he', 'ha ha ho ho he'), ('xxrep 4 xxup b he', 'BBBB he'), ('xxup xxrep 4 b he', 'BBBB he'),
+    ('xxmaj hello there', 'Hello there'), ('xxup hello there', 'HELLO there'), ('xxmaj xxmaj hello there', 'Hello there'), ('xxmaj', ''), ('xxup xxbos hello', 'HELLO'),
+    ('xxbos xxmaj hello xxbos there xxpad xxfake it', 'Hello there it'), ('xxrep many a b', 'A b'), ('xxrep -3 a b', 'A b'), ('xxrep 0 a b', 'B'), ('xxrep ² a b', 'A b'),
+    ('you xxmaj i i', 'you I I'), ("do n't stop", "don't stop"), ("it 's a film", "it's a film"), ("the actors ' work", "the actors' work"), ('he ca n\'t , can not', "he can't, cannot"),
+    ('so - so film', 'so-so film'), ('3 / 10 stars', '3/10 stars'), ('( a film ) it', '(a film) it'), ('the " good " film', 'the "good" film'), ('" good " " bad " it', '"good" "bad" it'),
+    ('$ 5 and 20 % off', '$5 and 20% off'), ('one . \n\n two', 'one.\n\ntwo'), ('one \n\n xxmaj two', 'one\n\nTwo'), ('', ''), ('. . .', '...'), ('a', 'A'), ('the', 'the')])
+def test_detokenize(marked, text):
+    assert detokenize(tokens(marked)) == text
+
+
+def test_counts_are_bounded():
+    assert detokenize(tokens('xxwrep 30000000 a b')).split() == ['A', *['a']*(MAX_REP-1), 'b']
+    assert detokenize(tokens('xxrep 30000000 ! but')) == '!'*MAX_REP + ' but'
+    assert detokenize(['xxrep', '9'*5000, '!', 'but']) == '!'*MAX_REP + ' but'
+
+
+@pytest.mark.parametrize('text', [
+    'I don\'t like "A Night in Lodz" (1954); it\'s a so-so film!!! SAD, isn\'t it? A 3/10.\n\nYou cannot win…', "The actors' work, they'll say, is \"great\".", '', 'I',
+    'First paragraph.\n\nA second one: $5 & 20% off [really]', 'A film.', "He'd say; we're late & we've lost.", 'She said: "it is." And "yes!" he said.', 'No no no!',
+    'WOW!!!!!!!!!!', 'OK, ok… Ok?', 'A very very very long film', "Don't! Won't! Can't!", 'U.S. troops and Dr. Who', 'One\ntwo', 'the naïve, 你好', 'X, y and I'])
+def test_text_comes_back(text): assert detokenize(tokenize([text])[0]) == text
+
+
+@pytest.mark.parametrize('text', ['It is 10:30', '(Really?) Yes - no.', '"No." And "Yes!" he said.', "rock 'n' roll", 'a ; b', 'é, ü', '...and', 'http://a.b/c?d=e', '5$ - 10%', 'd’oh'])
+def test_text_comes_back_with_the_same_tokens(text):
+    once = detokenize(tokenize([text])[0])
+    assert detokenize(tokenize([once])[0]) == once
+
+
+token = st.sampled_from([*SPECIAL_TOKENS, 'xxfake', '3', '100', '99999999999', '0', '²', '-1', '', ' ', '▁', '\n', '▁\n▁', '"', '``', "n't", "'s", 'i', 'A', '.', '(', ')', 'can', 'not']) | st.text(max_size=5)
+
+
+@often
+@given(st.lists(token, max_size=40))
+def test_any_tokens_make_a_text(tokens):
+    text = detokenize(tokens)
+    assert len(text) <= MAX_REP*sum(3*len(t)+1 for t in tokens)
+    assert not {'xxmaj', 'xxup', 'xxrep', 'xxwrep', 'xxbos', 'xxpad'} & (set(text.split()) - {t for o in tokens for t in o.split() if t != o})
+    assert unmark(tokens) is not tokens
+
+
+@often
+@given(st.lists(token, max_size=20), st.lists(token, max_size=10))
+def test_any_tokens_go_on_with_any_prompt(a, b):
+    for prompt in (' '.join(a), 'x', ''): assert join_review(prompt, a, b).startswith(prompt)
+    assert join_review('x', ['x'], []) == 'x'
+
+
+@often
+@given(odd)
+def test_any_text_comes_back_as_a_text(text): assert len(detokenize(tokenize([text])[0])) <= MAX_REP*(3*len(text)+10)
