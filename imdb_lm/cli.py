@@ -6,9 +6,11 @@
 __all__ = ['app', 'DEBUG', 'ARGUMENTS', 'EXPECTED', 'PROMPTS', 'command', 'main', 'train', 'generate', 'evaluate', 'convert',
            'demo']
 
-# %% ../nbs/08_cli.ipynb #055c446c
+# %% ../nbs/08_cli.ipynb #9811f9ff
 import inspect, os, sys
+from contextlib import redirect_stdout
 from functools import wraps
+from io import StringIO
 from json import dumps
 from pathlib import Path
 from typing import Annotated, Literal, Optional
@@ -18,7 +20,7 @@ from fastcore.docments import docments
 
 from . import __version__
 
-# %% ../nbs/08_cli.ipynb #35ea4d76
+# %% ../nbs/08_cli.ipynb #e99a7629
 app = typer.Typer(add_completion=True, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None,
                   context_settings={'help_option_names': ['-h', '--help']})
 DEBUG = '--debug'
@@ -44,7 +46,8 @@ def _one_line(f):
     return inner
 
 def _fail(message, code):
-    print(f'imdb_lm: {message}', file=sys.stderr)
+    wipe = '\r\033[K' if sys.stderr.isatty() else '' # an unfinished progress bar
+    print(f'{wipe}imdb_lm: {message}', file=sys.stderr)
     raise typer.Exit(code)
 
 # %% ../nbs/08_cli.ipynb #18f13a72
@@ -210,7 +213,7 @@ def generate(
     for prompt,texts in zip(prompts, reviews):
         for text in texts: print(dumps(dict(prompt=prompt, text=text), ensure_ascii=False) if json else f'{text}\n')
 
-# %% ../nbs/08_cli.ipynb #f8c4bb28
+# %% ../nbs/08_cli.ipynb #39785fc2
 @command
 def evaluate(
     folder: Path, # The model folder
@@ -226,7 +229,9 @@ def evaluate(
     from imdb_lm.evaluate import evaluate_lm
     from imdb_lm.loader import held_out_texts
     from imdb_lm.model import load_lm
-    report = evaluate_lm(load_lm(folder), held_out_texts(_corpus(data), valid_pct, seed))
+    lm = load_lm(folder)
+    with redirect_stdout(StringIO()): texts = held_out_texts(_corpus(data), valid_pct, seed) # without its progress bar
+    report = evaluate_lm(lm, texts)
     if json: return print(dumps(report))
     print('{reviews:,} reviews, {tokens:,} tokens: perplexity {perplexity:.2f}, accuracy {accuracy:.1%}, {unknown:.1%} unknown'.format(**report))
 

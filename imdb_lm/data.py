@@ -242,10 +242,10 @@ def read_review(
         raise ValueError(f"{file} has {what} at byte {at:,}: convert the file to UTF-8, or pass errors='replace'")
     return text.replace('\r\n', '\n').replace('\r', '\n')
 
-# %% ../nbs/00_data.ipynb #d981aabf
+# %% ../nbs/00_data.ipynb #a8abbe93
 def read_reviews(
     files: list, # text files, such as `review_files` lists
     errors: str = 'strict', # as in `read_review`
 ) -> list: # of str, a text for each file
     "The texts of all `files`; a ValueError names the first one that is not plain UTF-8."
-    return [read_review(o, errors) for o in progress_bar(files, leave=False)]
+    return [read_review(o, errors) for o in (progress_bar(files, leave=False) if len(files) > 10_000 else files)]

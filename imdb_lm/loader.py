@@ -104,7 +104,7 @@ class Tokenizer(core.Tokenizer):
         if isinstance(items, pd.DataFrame): return items['tokens_length'].values
         if all(o in self.files for o in items): return [self.files[o][1] for o in items]
 
-# %% ../nbs/02_loader.ipynb #194960f2
+# %% ../nbs/02_loader.ipynb #366b727f
 def _splitter(source, valid_pct, seed, valid):
     "fastai's splitter for the kinds of `valid`"
     if valid is None: return RandomSplitter(valid_pct, seed=seed)
@@ -123,7 +123,17 @@ def _index_splitter(valid):
         return IndexSplitter(valid)(items)
     return split
 
-# %% ../nbs/02_loader.ipynb #a6f9d446
+def _both_parts(splitter):
+    "`splitter`, if it leaves reviews for both parts"
+    def split(items):
+        parts = splitter(items)
+        for name,part in zip(('training', 'validation'), parts):
+            if not len(part):
+                raise ValueError(f'of {len(items)} review{"s"*(len(items)!=1)} none is left for {name}: give more reviews, or another valid_pct or valid')
+        return parts
+    return split
+
+# %% ../nbs/02_loader.ipynb #8b8c4380
 def lm_dblock(
     path: Path|str|pd.DataFrame|list, # A folder of .txt files; a .csv, .tsv, .parquet or .jsonl file; a DataFrame; a list of str
     valid_pct: float = 0.1, # Share of the reviews to hold out, chosen at random
@@ -143,13 +153,13 @@ def lm_dblock(
     source = as_source(path)
     if not 0 < valid_pct < 1: raise ValueError(f'valid_pct={valid_pct!r} cannot be: it is a share between 0 and 1')
     if not (tok is None or callable(tok)): raise TypeError(f'tok={tok!r} is no tokenizer: give one of fastai, such as BaseTokenizer(), or None')
-    table = isinstance(source, pd.DataFrame)
+    if table := isinstance(source, pd.DataFrame): table_texts(source, text_col)
     block = TextBlock(Tokenizer(tok, text_col, errors, n_workers), vocab=vocab, is_lm=True, backwards=backwards,
                       min_freq=min_freq, max_vocab=max_vocab)
     read = dict(get_x=ColReader('tokens')) if table else dict(get_items=get_items or review_files, get_x=Transform()) # `noop` cannot be pickled
-    return DataBlock(blocks=block, splitter=_splitter(source, valid_pct, seed, valid), **read)
+    return DataBlock(blocks=block, splitter=_both_parts(_splitter(source, valid_pct, seed, valid)), **read)
 
-# %% ../nbs/02_loader.ipynb #9436fde5
+# %% ../nbs/02_loader.ipynb #787e7c3c
 def lm_dls(
     path: Path|str|pd.DataFrame|list, # A folder of .txt files; a .csv, .tsv, .parquet or .jsonl file; a DataFrame; a list of str
     bs: int = 128, # Rows of a batch; the post's
@@ -170,19 +180,16 @@ def lm_dls(
     for name,o in dict(bs=bs, seq_len=seq_len).items():
         if not isinstance(o, int) or o < 1: raise ValueError(f'{name}={o!r} cannot be: it is a whole number of at least 1')
     source = as_source(path)
-    dblock = lm_dblock(source, valid_pct, seed, max_vocab, min_freq, vocab, text_col, valid, tok, backwards, errors, n_workers)
     if isinstance(source, pd.DataFrame) and source.empty: raise ValueError('the corpus is empty: give at least two reviews')
+    dblock = lm_dblock(source, valid_pct, seed, max_vocab, min_freq, vocab, text_col, valid, tok, backwards, errors, n_workers)
     dsets = dblock.datasets(source)
     _check_sizes(dsets, bs)
     return dsets.dataloaders(path=source if isinstance(source, Path) else Path('.'), bs=bs, seq_len=seq_len)
 
-# %% ../nbs/02_loader.ipynb #82459e8d
+# %% ../nbs/02_loader.ipynb #6a8d9478
 def _check_sizes(dsets, bs):
     "Is there a batch in each part?"
-    parts = {'training': dsets.train, 'validation': dsets.valid}
-    for part,ds in parts.items():
-        if not len(ds): raise ValueError(f'of {len(dsets)} review{"s"*(len(dsets)!=1)} none is left for {part}: give more reviews, or another valid_pct or valid')
-    for part,ds in parts.items():
+    for part,ds in {'training': dsets.train, 'validation': dsets.valid}.items():
         n = sum(ds.tokenizer.get_lengths(ds.items))
         if n <= bs: raise ValueError(f'the {part} reviews hold {n} tokens, too few for a batch of {bs} rows: lower bs, or give more text')
 

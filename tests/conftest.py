@@ -1,9 +1,11 @@
 """Fixtures for all tests: a fastai home of one's own, and a web server on this machine."""
-import threading
+import os, tarfile, threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import islice
+from pathlib import Path
 
 import pytest
-from fastai.data.external import fastai_cfg
+from fastai.data.external import fastai_cfg, fastai_path
 
 
 @pytest.fixture
@@ -90,3 +92,58 @@ def lm(model_folder):
     "The `LanguageModel` in `model_folder`"
     from imdb_lm.model import load_lm
     return load_lm(model_folder, precision='fp32')
+
+
+def write_corpus(folder, n):
+    "`n` reviews of the bundled corpus in each of IMDb's folders, twice as many without a label"
+    from imdb_lm.mini import mini_texts
+    for name,text in mini_texts({**{f'{a}/{b}': n for a in ('train', 'test') for b in ('pos', 'neg')}, 'unsup': 2*n}):
+        (folder/name).parent.mkdir(parents=True, exist_ok=True)
+        (folder/name).write_text(text, encoding='utf-8')
+    return folder
+
+
+@pytest.fixture(scope='session')
+def corpus(tmp_path_factory):
+    "A folder of 60 reviews in IMDb's layout; copy it before changing it"
+    return write_corpus(tmp_path_factory.mktemp('corpus')/'imdb', 10)
+
+
+@pytest.fixture(scope='session')
+def reviews(corpus):
+    "The texts in `corpus`, in the order of their files"
+    return [o.read_text(encoding='utf-8') for o in sorted(corpus.rglob('*.txt'))]
+
+
+@pytest.fixture(scope='session')
+def mini_corpus(tmp_path_factory):
+    "The bundled corpus"
+    from imdb_lm.mini import mini_reviews
+    return mini_reviews(tmp_path_factory.mktemp('mini')/'mini_reviews')
+
+
+IMDB_ARCHIVE = Path(__file__).resolve().parents[2]/'shared'/'data'/'imdb.tar.xz'
+
+@pytest.fixture(scope='session')
+def imdb_folder():
+    "The real IMDb: the folder that IMDB_LM_DATA names, or fastai's"
+    folder = Path(os.environ.get('IMDB_LM_DATA') or fastai_path('data')/'imdb')
+    if not (folder/'unsup').is_dir(): pytest.skip(f'no IMDb in {folder.name}: set IMDB_LM_DATA to its folder, or call untar_imdb() once')
+    return folder
+
+
+@pytest.fixture(scope='session')
+def imdb_sample(request, tmp_path_factory):
+    "Every fiftieth review of the real IMDb, from its folder or from an archive beside the checkout: 2,000 files"
+    to = tmp_path_factory.mktemp('sample')/'imdb'
+    def keep(name, text):
+        (to/name).parent.mkdir(parents=True, exist_ok=True)
+        (to/name).write_bytes(text)
+    if not os.environ.get('IMDB_LM_DATA') and IMDB_ARCHIVE.exists():
+        with tarfile.open(IMDB_ARCHIVE) as tar:
+            reviews = (m for m in tar if m.isfile() and m.name.endswith('.txt'))
+            for m in islice(reviews, 0, None, 50): keep(Path(m.name).relative_to('imdb'), tar.extractfile(m).read())
+    else:
+        folder = request.getfixturevalue('imdb_folder')
+        for f in sorted(folder.rglob('*_*.txt'))[::50]: keep(f.relative_to(folder), f.read_bytes())
+    return to

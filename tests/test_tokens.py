@@ -1,14 +1,20 @@
 """Tokens: equality with fastai, bad input, hostile texts, bounded memory, several processes."""
+import multiprocessing
 import os
 import subprocess
 import sys
 from itertools import product
 from pathlib import Path
+from string import ascii_lowercase
 from threading import Thread
 
+import numpy as np
+import pandas as pd
 import pytest
+from fastai.data.external import fastai_path
 from fastai.text import core
 from hypothesis import HealthCheck, given, settings, strategies as st
+from spacy.tokenizer import Tokenizer
 
 from imdb_lm import tokens
 from imdb_lm.tokens import BOS, tokenize
@@ -26,15 +32,9 @@ def differing(texts):
 
 def imdb():
     "The folder of IMDb, where this machine has it; else the test is skipped"
-    folders = [Path(o) for o in [os.environ.get('IMDB_LM_DATA')] if o] or [core.Path(core_data())/'imdb']
-    for o in folders:
-        if (o/'unsup').is_dir(): return o
-    pytest.skip(f'no IMDb in {folders[0]}; IMDB_LM_DATA names another folder')
-
-
-def core_data():
-    from fastai.data.external import fastai_path
-    return fastai_path('data')
+    folder = Path(os.environ.get('IMDB_LM_DATA') or fastai_path('data')/'imdb')
+    if not (folder/'unsup').is_dir(): pytest.skip(f'no IMDb in {folder}: IMDB_LM_DATA may name another folder')
+    return folder
 
 
 def reviews(step):
@@ -76,14 +76,14 @@ HOSTILE = ['', ' ', '\n', '\n\n', ' \n ', 'a', 'A', ' a', 'a ', '\na\n', 'a  b',
     'http://www.imdb.com/title/tt0111161/?ref_=nv_sr_1 www.a.com a@b.co a.co/b', 'xxbos a xxunk xxmaj b xxup xxrep 3 xxwrep xxfld 1 xxeos xxpad',
     'XXBOS Xxmaj', '<br /><br />A<br/>b<br>', '&amp;lt; &nbsp; &#39; &quot;x&quot; &bogus; &#xe9; &#233 &copy2', 'a\\nb \\"c\\"', '<unk> @-@ 3 @.@ 5',
     '😀', '😀😀😀', 'a😀b', '👨‍👩‍👧', 'e\u0301', '中文。字', 'עברית', '\u0645\u0631\u062d\u0628\u0627', 'ﬁ', '½', '①', 'a°C. 5°C.', "''", "'", '""', '-', '--', '—', '_', '__',
-    '\ue000', '\U0010ffff', 'a' * 999, 'Ab' * 499 + 'A', '()' * 60, 'a b ' * 300, '\n' * 1200, 'a' + '\n ' * 700 + 'b', 'a.b' * 30]
+    '\ue000', '\U0010ffff', 'a' * 900, 'Ab' * 450 + 'A', '()' * 60, 'a b ' * 300, '\n' * 1200, 'a' + '\n ' * 700 + 'b', 'a.b' * 30]
 
 
 @pytest.mark.parametrize('text', HOSTILE, ids=lambda o: ascii(o)[:30])
 def test_hostile_text(text): assert not differing([text, f'{text} {text}', f'It is {text}. "{text}"', f'{text}\n{text}'])
 
 
-def test_hostile_texts_side_by_side(): assert not differing([' '.join(HOSTILE), '\n'.join(HOSTILE), ''.join(HOSTILE)])
+def test_hostile_texts_side_by_side(): assert not differing([' '.join(HOSTILE), '\n'.join(HOSTILE)])
 
 
 # texts made by chance
@@ -134,7 +134,8 @@ def test_all_of_imdb():
 def test_plain_pieces_are_what_spacy_makes_of_them():
     cases,_,_ = tokens._special_cases()
     spacy = tokens._spacy_tokenizer()
-    stems = {o.strip('.\'"(),') for o in cases} | {'the', 'movie', 'km', 'us', 'xxmaj', 'zz', 'mph', 'etc', 'http', 'www'}
+    stems = {o.strip('.\'"(),') for o in cases} | {'movie', 'xxmaj', 'mph', 'etc', 'http', 'www'}
+    stems |= {a + b for a,b in product(ascii_lowercase, repeat=2)} | {f'{o}x' for o in stems}
     n = 0
     for before,stem,after in product(['', '"', '('], sorted(stems), ['', *'.,!?;:")']):
         piece = before + stem + after
@@ -145,12 +146,149 @@ def test_plain_pieces_are_what_spacy_makes_of_them():
     assert n > 10_000
 
 
-def test_a_case_of_one_token_is_never_cut():
-    "`joined` leaves such cases out"
+def test_special_cases_that_spacy_would_not_cut_stay_whole():
+    "`joined` leaves them out"
     t = tokens._spacy_tokenizer()
-    bare = tokens._unjoining_tokenizer(tokens._spacy_tokenizer())
-    bare.rules = {}
-    for o in t.rules:
-        if t.find_prefix(o) or t.find_suffix(o) or t.find_infix(o): 
-            parts = tokens._texts(bare(o))
-            assert len(parts) > 1 or parts == tokens._texts(t(o)), o
+    bare = Tokenizer(t.vocab, None, t.prefix_search, t.suffix_search, t.infix_finditer, t.token_match, t.url_match)
+    cut = [o for o in t.rules if o == o.lower() and (t.find_prefix(o) or t.find_suffix(o) or t.find_infix(o))]
+    for o in cut: assert len(bare(o)) > 1 or tokens._texts(bare(o)) == tokens._texts(t(o)), o
+    assert len(cut) > 100
+
+
+# processes and threads
+
+SOME = [f'Review {i}: {o}' for i,o in enumerate(HOSTILE * 4)]
+
+
+@pytest.mark.parametrize('method', ['fork', 'spawn'])
+def test_two_processes_give_what_one_gives(method, tmp_path):
+    script = tmp_path/'main.py'
+    script.write_text(f"""
+import multiprocessing as mp
+from imdb_lm.tokens import tokenize
+if __name__ == '__main__':
+    mp.set_start_method({method!r})
+    texts = [f'Review {{i}}: it is GREAT!!!! (not) mustn\u2019t' for i in range(2000)]
+    assert tokenize(texts, 2) == tokenize(texts, 1)
+    assert tokenize(texts, 2)[1999][:4] == ['xxbos', 'xxmaj', 'review', '1999']
+""")
+    run_python(script)
+
+
+def test_many_texts_start_processes_where_they_are_forked(monkeypatch):
+    monkeypatch.setattr(tokens.os, 'cpu_count', lambda: 4)
+    assert tokens._workers(['a'*1000]*9_000, None) == 1
+    assert tokens._workers(['a'*1000]*10_000, None) == 2
+    assert tokens._workers(['a'*1000]*90_000, None) == 4
+    monkeypatch.setattr(tokens, 'get_start_method', lambda: 'spawn')
+    assert tokens._workers(['a'*1000]*90_000, None) == 1
+
+
+def test_a_daemon_does_not_start_processes():
+    with multiprocessing.get_context('fork').Pool(1) as pool:
+        assert pool.apply(tokenize, (['A film.']*600, 2)) == tokenize(['A film.']*600, 1)
+
+
+def test_threads_share_the_memo():
+    memo,found = tokens._Memo(limit=10_000),{}
+    def work(i): found[i] = [memo.tokenize([o])[0] for o in SOME]
+    threads = [Thread(target=work, args=(i,)) for i in range(4)]
+    for o in threads: o.start()
+    for o in threads: o.join()
+    assert list(found.values()) == [tokenize(SOME)]*4
+
+
+# the memo
+
+def test_the_memo_is_bounded():
+    memo = tokens._Memo(limit=5000)
+    for i in range(0, 4000, 100):
+        texts = [f'word{j}, (W{j})' for j in range(i, i + 100)]
+        assert memo.tokenize(texts) == tokenize(texts)
+        assert sum(map(len, memo)) < 5000 + 3000
+        assert len(memo.tokenizer.vocab.strings) < 5000
+
+
+def test_an_interrupted_batch_leaves_no_harm(monkeypatch):
+    memo = tokens._Memo()
+    def stop(*args): raise KeyboardInterrupt
+    with monkeypatch.context() as m, pytest.raises(KeyboardInterrupt):
+        m.setattr(tokens, '_by_spacy', stop)
+        memo.tokenize(["a well-made film, isn't it?"])
+    assert memo.tokenize(["a well-made film, isn't it?"]) == stock_tokens(["a well-made film, isn't it?"])
+
+
+# long and hostile
+
+def run_python(*args, **kwargs):
+    env = {**os.environ, 'PYTHONPATH': str(Path(tokens.__file__).parents[1])}
+    res = subprocess.run([sys.executable, *map(str, args)], env=env, capture_output=True, text=True, **kwargs)
+    assert res.returncode == 0, res.stderr
+    return res.stdout
+
+
+MEGABYTE = ["'AB'*500_000 + 'a'", "'()'*500_000", "'a'*1_000_000", "'a '*500_000", "'a a b b '*125_000", "'('*500_000 + ' ('*250_000",
+            "'a:( ( '*150_000", "''.join(f'({i})' for i in range(130_000))", "'a' + ' '*1_000_000 + 'b'", "'a' + chr(10)*1_000_000 + 'b'",
+            "'&#' + '1'*1_000_000", "'&#'*500_000", "'ab'*250_000 + ' ' + 'ab'*250_000 + ' ' + 'ab'*250_000", "'a@:'*333_000", "'İa'*500_000"]
+
+
+def test_a_megabyte_takes_seconds():
+    "With fastai's rules or with spaCy alone some of these take hours"
+    run_python('-c', f"""from imdb_lm.tokens import tokenize
+for text in {', '.join(MEGABYTE)}:
+    tokens, = tokenize([text])
+    assert tokens[0] == 'xxbos' and len(tokens) > 1""", timeout=600)
+
+
+def test_beyond_a_million_characters():
+    text = 'A film (not a:( ( bad).\n' * 50_000
+    line = tokenize([text[:23]])[0][1:]
+    assert tokenize([text])[0] == [BOS, *[*line, '\n']*49_999, *line]
+
+
+def test_only_runs_beyond_a_thousand_characters_differ():
+    assert not differing(['ab'*500, 'Ab'*499 + '!', f'a:( ( {"b"*1000} :( (', 'a:( ( ' + '( '*1000, 'a' + '\n'*1001 + 'b:( (' + '\n'*1001 + 'c'])
+    assert tokenize(['ab'*500 + '-b'])[0] == [BOS, *['ab'*50]*10, '-b']
+
+
+# bad input
+
+@pytest.mark.parametrize('texts,kind', [('a text', 'str'), (b'a text', 'bytes'), (None, 'NoneType'), (3, 'int')])
+def test_one_thing_is_no_list(texts, kind):
+    with pytest.raises(TypeError, match=f'list of texts, found one {kind}'): tokenize(texts)
+
+
+@pytest.mark.parametrize('bad', [None, float('nan'), 3, b'a', ['a']])
+def test_a_text_that_is_none(bad):
+    with pytest.raises(TypeError, match=r'texts\[2\] is .*where a str was expected'): tokenize(['a', 'b', bad])
+
+
+def test_half_a_surrogate_pair():
+    text = b'caf\xe9 noir'.decode('utf8', errors='surrogateescape')
+    with pytest.raises(ValueError, match=r"texts\[1\] holds half a surrogate pair, '\\udce9', at character 3"): tokenize(['é', text])
+
+
+@pytest.mark.parametrize('n_workers', [-1, -5])
+def test_fewer_processes_than_none(n_workers):
+    with pytest.raises(ValueError, match='n_workers'): tokenize(['a'], n_workers)
+
+
+def test_any_iterable_of_texts():
+    want = [[BOS, 'a'], [BOS, 'b']]
+    for o in (('a', 'b'), iter('ab'), {'a': 1, 'b': 2}, pd.Series(['a', 'b'], index=[7, 9]), np.array(['a', 'b'])): assert tokenize(o) == want
+    assert tokenize([]) == []
+
+
+def test_tokens_are_plain_strings(): assert {type(o) for o in tokenize(np.array(['A b\n/ c?']))[0]} == {str}
+
+
+# imports
+
+def test_the_module_alone_is_light():
+    out = run_python('-c', 'import sys, imdb_lm.tokens; print(*{"torch", "fastai", "fastcore", "spacy", "numpy"} & set(sys.modules))')
+    assert not out.split()
+
+
+def test_fastai_is_never_imported():
+    out = run_python('-c', 'import sys; from imdb_lm.tokens import tokenize; tokenize(["It is."]); print("fastai" in sys.modules)')
+    assert out.strip() == 'False'
