@@ -91,12 +91,14 @@ def _folder_weights(folder, config, vocab):
     if config['tie_weights']: w['1.decoder.weight'] = w['0.encoder.weight']
     return w
 
-# %% ../nbs/05_learner.ipynb #9a045023
+# %% ../nbs/05_learner.ipynb #e7231ed4
+@lru_cache(1)
+def _malloc_trim(): return getattr(ctypes.CDLL(None), 'malloc_trim', None) if sys.platform == 'linux' else None
+
 class TrimMemory(Callback):
     "Gives the memory that glibc holds back to the system, every ten training steps"
-    def before_fit(self): self.trim = getattr(ctypes.CDLL(None), 'malloc_trim', None) if sys.platform == 'linux' else None
     def after_batch(self):
-        if self.trim and self.training and self.iter%10 == 9: self.trim(0)
+        if self.training and self.iter%10 == 9 and (trim := _malloc_trim()): trim(0)
 
 # %% ../nbs/05_learner.ipynb #0989ad35
 @delegates(language_model_learner, but=['pretrained', 'pretrained_fnames'])
@@ -176,7 +178,7 @@ def fit_two_stage(self: LMLearner,
     self.history = pd.DataFrame(stages[0].rows + stages[1].rows)
     return self.history
 
-# %% ../nbs/05_learner.ipynb #4a28781d
+# %% ../nbs/05_learner.ipynb #013de91d
 def language_model(
     learn: LMLearner, # A learner with an AWD-LSTM
 ) -> LanguageModel: # Shares the learner's weights
@@ -194,10 +196,10 @@ def _parts(learn):
     return enc, learn.model[1]
 
 def _check_tokenizer(dls):
-    tok = dls.train_ds.tokenizer
-    if type(tok.tok) is not SpacyTokenizer or tok.tok.pipe.__self__.lang != 'en' or list(tok.rules) != list(defaults.text_proc_rules):
+    rules, tok = dls.train_ds.tokenizer.rules, dls.train_ds.tokenizer.tok
+    if type(tok) is not SpacyTokenizer or tok.pipe.__self__.lang != 'en' or [*tok.special_toks, *rules] != [*defaults.text_spec_tok, *defaults.text_proc_rules]:
         raise ValueError('only the default tokenizer is known here: use learn.predict with another one')
-    if hasattr(dls.train_ds, 'reverse_text'):
+    if any(f.name == 'reverse_text' for f in dls.train_ds.tls[0].tfms.fs):
         raise ValueError('a model that reads backwards cannot write here, and has no model folder: use learn.predict, learn.save, learn.save_encoder')
 
 # %% ../nbs/05_learner.ipynb #bcf26b8a
