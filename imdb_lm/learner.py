@@ -71,17 +71,24 @@ def _lm_weights(o, pth):
         raise ValueError(f'{pth} holds no AWD-LSTM language model: give one that fastai saved')
     return dict(o)
 
-# %% ../nbs/05_learner.ipynb #9fcfc038
+# %% ../nbs/05_learner.ipynb #8d6cad39
 def _load_weights(model, weights, old_vocab, new_vocab, origin):
     "Load pretrained `weights` into a fastai `model`, adapted to the new vocabulary"
     if (n := weights['0.encoder.weight'].shape[0]) != len(old_vocab):
         raise ValueError(f'{origin}: the weights are for {n} words, the vocabulary has {len(old_vocab)}: they do not belong together')
-    weights, want = clean_raw_keys(match_embeds(dict(weights), old_vocab, new_vocab)), model.state_dict()
+    weights, want = clean_raw_keys(_match(model, weights, old_vocab, new_vocab)), model.state_dict()
     if weights.keys() == want.keys(): weights = {k: weights[k] for k in want}
     for (k,w),(k2,w2) in zip(want.items(), weights.items()):
         if w.shape != w2.shape: raise ValueError(f'{origin} does not fit the network: {k2} is {list(w2.shape)}, {k} {list(w.shape)}: give the config that it was trained with')
     if len(want) != len(weights): raise ValueError(f'{origin} does not fit the network: it has {len(weights)} tensors, the network {len(want)}')
     load_ignore_keys(model, weights)
+
+def _match(model, weights, old_vocab, new_vocab):
+    "fastai's `match_embeds`, which gives the decoder the embeddings, for networks too whose decoder has words of its own"
+    res = match_embeds(dict(weights), old_vocab, new_vocab)
+    if model[1].decoder.weight is not model[0].encoder.weight and '1.decoder.weight' in weights:
+        res['1.decoder.weight'] = match_embeds({'0.encoder.weight': weights['1.decoder.weight']}, old_vocab, new_vocab)['0.encoder.weight']
+    return res
 
 # %% ../nbs/05_learner.ipynb #ffa614db
 def _folder_weights(folder, config, vocab):

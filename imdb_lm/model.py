@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 
 from .tokens import BOS, PAD, UNK, tokenize
 
-# %% ../nbs/03_model.ipynb #fe2a1cd6
+# %% ../nbs/03_model.ipynb #9d5b9a81
 class AWDLSTM(nn.Module):
     "Embedding, LSTMs and decoder of fastai's AWD-LSTM language model, without its dropouts"
     def __init__(self,
@@ -33,7 +33,9 @@ class AWDLSTM(nn.Module):
         out_bias: bool = True, # Has the decoder a bias?
     ):
         super().__init__()
-        self.encoder = nn.Embedding(vocab_sz, emb_sz, padding_idx=pad_token)
+        weight = torch.empty(vocab_sz, emb_sz).uniform_(-.1, .1) # as fastai's; `nn.Embedding` would import torch._dynamo on the meta device, a second
+        weight[pad_token] = 0
+        self.encoder = nn.Embedding.from_pretrained(weight, freeze=False, padding_idx=pad_token)
         sizes = [emb_sz] + [n_hid]*(n_layers-1) + [emb_sz]
         self.rnns = nn.ModuleList(nn.LSTM(i, o, batch_first=True) for i,o in zip(sizes, sizes[1:]))
         self.decoder = nn.Linear(emb_sz, vocab_sz, bias=out_bias)

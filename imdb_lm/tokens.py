@@ -264,11 +264,11 @@ def _checked(texts):
             f'texts[{i}] holds half a surrogate pair, {m[0]!r}, at character {m.start()}: read it again as UTF-8.')
     return texts
 
-# %% ../nbs/01_tokens.ipynb #ce6b3421
+# %% ../nbs/01_tokens.ipynb #e33b0df4
 def _workers(texts, n_workers):
     if n_workers is None:
         n_workers = min(os.cpu_count(), sum(map(len, texts)) // 5_000_000) if get_start_method() == 'fork' else 1
-    if n_workers < 0: raise ValueError(f'n_workers is {n_workers}, where a number of processes was expected: 0 or more.')
+    if n_workers < 0: raise ValueError(f'n_workers is {n_workers}: give a number of processes, 0 or more.')
     return 1 if current_process().daemon else n_workers
 
 # %% ../nbs/01_tokens.ipynb #6512f902

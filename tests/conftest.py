@@ -77,7 +77,7 @@ def weights(words, config):
     with torch.random.fork_rng():
         torch.manual_seed(7)
         net = AWDLSTM(len(words), **config)
-    return {fastai_name(n): 3*p.detach() for n,p in net.named_parameters()}
+    return {fastai_name(n): p.detach()*(30 if n.startswith('encoder') else 3) for n,p in net.named_parameters()}
 
 
 @pytest.fixture(scope='session')

@@ -230,8 +230,8 @@ def test_a_corpus_that_is_none(typed, model_folder, name):
     def on(data, *args): return typed(name, *([model_folder] if name == 'evaluate' else ['--bs=2']), '--data', data, *args)
     one_line(on('nowhere'), 'nowhere is not there')
     one_line(on(texts('empty')), 'empty has no .txt files .it holds nothing')
-    one_line(on(texts('latin1', b'A caf\xe9', b'B')), r'latin1/0.txt has the byte 0xe9, which is not UTF-8')
-    one_line(on(texts('nul', b'A \0 B', b'B')), r'nul/0.txt has a NUL byte')
+    one_line(on(texts('latin1', b'A caf\xe9', *[b'B']*19)), r'latin1/0.txt has the byte 0xe9, which is not UTF-8')
+    one_line(on(texts('nul', b'A \0 B', *[b'B']*19)), r'nul/0.txt has a NUL byte')
     one_line(on(texts('one', b'A film.')), 'none is left for validation|no words to judge')
     one_line(on(texts('blank', *[b'']*20)), 'too few for a batch|no words to judge')
     Path('table.csv').write_text('review\nA film.\n')
@@ -266,6 +266,7 @@ def test_prompts_from_a_pipe_and_no_fastai(model_folder, lm):
 
 def test_a_terminal_is_not_waited_for(typed, model_folder, lm):
     ours, theirs = pty.openpty()
+    os.write(ours, b'not read\n\x04')
     with open(theirs) as terminal:
         assert terminal.isatty()
         assert typed('generate', '--model', model_folder, '--seed', 1, stdin=terminal) == (0, lm.generate('', seed=1)[0] + '\n\n', '')
@@ -383,17 +384,19 @@ def unread(pipe):
 
 
 def test_ctrl_c(model_folder):
-    with start('generate', '--model', model_folder, stdin=subprocess.PIPE) as p:
+    heard = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL) # where tests run in the background it is not
+    with start('generate', '--model', model_folder, stdin=subprocess.PIPE, preexec_fn=heard) as p:
         p.stdin.write('the movie\n')
         p.stdin.flush()
-        while unread(p.stdin): time.sleep(.05)
+        while unread(p.stdin) and p.poll() is None: time.sleep(.05)
         p.send_signal(signal.SIGINT)
         out, err = p.stdout.read(), p.stderr.read()
     assert (p.returncode, out, err) == (130, '', 'imdb_lm: stopped\n')
 
 
 def test_ctrl_c_while_training(typed, corpus, monkeypatch):
-    monkeypatch.setattr('imdb_lm.learner.LMLearner.fit_one_cycle', lambda *args, **kwargs: os.kill(os.getpid(), signal.SIGINT) or time.sleep(5))
+    def stopped(*args, **kwargs): raise KeyboardInterrupt
+    monkeypatch.setattr('imdb_lm.learner.LMLearner.fit_one_cycle', stopped)
     rc, out, err = typed('train', '--data', corpus, *SMALL)
     assert rc == 130 and err.splitlines()[-1] == 'imdb_lm: stopped' and 'Traceback' not in err
     assert not Path('model').exists()

@@ -16,7 +16,8 @@ from imdb_lm.tokens import BOS, PAD, SPECIAL_TOKENS, UNK, tokenize
 
 FREE = dict(temperature=1., no_unk=False, stop=False) # no control at all
 PROMPTS = ['', 'the', 'The movie', 'A GREAT story!!!', 'the movie is good , and', 'a zyzzyva', "I don't like it", 'funny '*2 + 'actors', '( 3 )', 'because',
-           'this', 'the end .\n\nthe', 'xxbos', 'never never never', 'it is', '"', 'of the story', 'a : b', '…', 'but ' + 'the story is very good and '*200]
+           'this', 'the end .\n\nthe', 'xxbos', 'never never never', 'it is', '"', 'of the story', 'a : b', '…', 'but ' + 'the story is very good and '*200,
+           'the film is good '*256] # 1,025 tokens: one more than are read at a time
 
 
 def biased(lm, by=None, **words):
@@ -239,16 +240,28 @@ def test_repetition_penalty(lm):
     assert sum(used(repetition_penalty=.3)) < .8*sum(used())
 
 
+@pytest.mark.parametrize('shift', [0., -20., 20.], ids=['mixed', 'below 0', 'above 0'])
 @pytest.mark.parametrize('penalty', [1.5, .5])
-def test_repetition_penalty_by_hand(lm, penalty):
-    ids, new = lm.encode('the movie is').tolist(), []
-    for _ in range(12):
+def test_repetition_penalty_by_hand(lm, penalty, shift):
+    lm = biased(lm)
+    lm.net.decoder.bias += shift
+    ids, new, u = lm.encode('the movie is').tolist(), [], noise(1, 0, 0, 40)
+    for o in u:
         with torch.no_grad(): logits = lm.net.decoder(lm.net(torch.tensor([ids+new]))[0][0,-1])
         for i in set(ids+new): logits[i] = logits[i]/penalty if logits[i] > 0 else logits[i]*penalty
         logits[0] = -torch.inf
-        new.append(logits.argmax().item())
-    u = torch.zeros(1, 12, dtype=torch.float64)
-    assert write_tokens(lm, [torch.tensor(ids)], u, [0], penalty, stop=False, temperature=0) == [new]
+        new.append(draw(logits.softmax(0)[None], torch.tensor([o])).item())
+    assert write_tokens(lm, [torch.tensor(ids)], torch.from_numpy(u)[None], [0], penalty, stop=False) == [new]
+
+
+@pytest.mark.parametrize('penalty', [1., 2.])
+def test_the_reviews_that_end_change_nothing_for_the_others(lm, monkeypatch, penalty):
+    lm = biased(lm, xxbos=2.)
+    def write(): return lm.generate(['the movie', 'a', 'very good'], n_words=30, n=10, seed=2, repetition_penalty=penalty)
+    together = write()
+    assert len({len(r) for o in together for r in o}) > 10
+    monkeypatch.setattr(gen, 'ROWS', 1)
+    assert together == write()
 
 
 def test_no_unk(lm):

@@ -379,12 +379,14 @@ def spoilt(corpus, tmp_path):
     return spoil
 
 
-def test_not_utf8(spoilt):
+def test_not_utf8(spoilt, tmp_path):
     folder = spoilt('A film by René Clair.'.encode('latin1'))
     refuses(lambda: small_dls(folder), "spoilt.txt has the byte 0xe9, which is not UTF-8, at byte 13: convert the file to UTF-8, or pass errors='replace'")
     dls = small_dls(folder, errors='replace', min_freq=1)
     assert dls.train_ds.tokenizer.counter['\ufffd'] == 1
-    assert [dls.vocab[i] for i in dls.test_dl([folder/'unsup'/'spoilt.txt']).items[0]][5:8] == ['ren', '\ufffd', 'xxmaj']
+    shutil.copy(folder/'unsup'/'spoilt.txt', tmp_path/'other.txt')
+    for o in (folder/'unsup'/'spoilt.txt', tmp_path/'other.txt'):
+        assert [dls.vocab[i] for i in dls.test_dl([o]).items[0]][5:8] == ['ren', '\ufffd', 'xxmaj']
 
 def test_nul_byte(spoilt):
     folder = spoilt(b'A film\0.')

@@ -1,4 +1,5 @@
 """Model folders: written whole or not at all, read only when they are sound; and what a `LanguageModel` says of texts."""
+import copy
 import errno
 import json
 import math
@@ -47,7 +48,7 @@ import imdb_lm.model, imdb_lm.generate, imdb_lm.evaluate
 early = [o for o in ('fastai', 'pandas', 'spacy', 'typer', 'IPython') if o in sys.modules]
 lm = imdb_lm.model.load_lm(sys.argv[1])
 lm.generate('The movie', n_words=3), lm.perplexity('The movie is good.'), imdb_lm.evaluate.evaluate_lm(lm, ['The movie is good.'])
-print(early, [o for o in ('fastai', 'pandas', 'IPython') if o in sys.modules])''', model_folder)
+print(early, [o for o in ('fastai', 'pandas', 'IPython', 'torch._dynamo') if o in sys.modules])''', model_folder)
     assert got.stderr == ''
     assert got.stdout == '[] []\n'
 
@@ -468,8 +469,9 @@ def test_perplexity_by_hand(lm):
 
 
 def test_hits_are_the_likeliest_words(lm):
-    plain = [w for w in lm.vocab if w.isalpha() and not w.startswith('xx')]
-    w = []
+    plain, net, w = [w for w in lm.vocab if w.isalpha() and not w.startswith('xx')], copy.deepcopy(lm.net), []
+    for o in plain: net.decoder.bias[lm.o2i[o]] += 9
+    lm = LanguageModel(net, lm.vocab, lm.config)
     for _ in range(30):
         p = lm.next_word(' '.join(w))
         w.append(max((o for o in plain if o not in w[-1:]), key=lambda o: p[lm.o2i[o]]))
