@@ -159,7 +159,7 @@ def train(
     print(f'\nThe model is in {out}, the table in {out/"history.csv"}. Reviews from it:')
     _show_reviews(language_model(learn), seed)
 
-# %% ../nbs/08_cli.ipynb #1612376a
+# %% ../nbs/08_cli.ipynb #8874e633
 def _dry_run(learn, epochs, steps=6):
     "Time `steps` training steps, and tell what `epochs` epochs would take"
     import resource, time
@@ -177,7 +177,7 @@ def _dry_run(learn, epochs, steps=6):
     hours = step*(len(dls.train) + len(dls.valid)/3)*epochs/3600
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss/2**20
     print(f'a step: {step:.2f} s, {dls.bs*dls.train.seq_len/step:,.0f} tokens/s; {epochs} epochs of {len(dls.train):,} steps: about '
-          f'{hours:.1f} hours; memory: about {peak:.1f} GB; disk: {size/2**20:,.0f} MB for the model folder')
+          f'{f"{hours:.1f} hours" if hours > 2 else f"{60*hours:.0f} minutes"}; memory: about {peak:.1f} GB; disk: {size/2**20:,.0f} MB for the model folder')
 
 # %% ../nbs/08_cli.ipynb #b118685f
 def _prompts(args):

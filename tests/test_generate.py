@@ -88,7 +88,8 @@ def slow_tokens(lm, prompt, i, n_words, seed, banned, **controls):
     return new
 
 
-@pytest.mark.parametrize('controls', [dict(temperature=0), dict(temperature=1.), dict(temperature=.75), dict(temperature=.9, top_k=5), dict(temperature=1., top_p=.6),
+@pytest.mark.parametrize('controls', [dict(temperature=0), dict(temperature=1.), dict(temperature=.75), dict(temperature=.9, top_k=5),
+    dict(temperature=1., top_p=.6),
                                       dict(temperature=1., min_p=.2), dict(temperature=.8, top_k=9, top_p=.9, min_p=.05)])
 def test_the_same_reviews_as_the_slow_way(lm, controls):
     together = lm.generate(PROMPTS, n_words=6, seed=5, stop=False, raw=True, **controls)
@@ -173,8 +174,10 @@ def probs(*p): return torch.tensor([p]).log()
 
 @pytest.mark.parametrize('controls, want', [
     (dict(top_k=1), [1, 0, 0, 0]), (dict(top_k=2), [.5/.8, .3/.8, 0, 0]), (dict(top_k=4), [.5, .3, .15, .05]), (dict(top_k=99), [.5, .3, .15, .05]),
-    (dict(top_p=.49), [1, 0, 0, 0]), (dict(top_p=.51), [.5/.8, .3/.8, 0, 0]), (dict(top_p=.79), [.5/.8, .3/.8, 0, 0]), (dict(top_p=.81), [.5/.95, .3/.95, .15/.95, 0]),
-    (dict(top_p=1), [.5, .3, .15, .05]), (dict(top_p=1e-300), [1, 0, 0, 0]), (dict(min_p=0), [.5, .3, .15, .05]), (dict(min_p=.25), [.5/.95, .3/.95, .15/.95, 0]),
+    (dict(top_p=.49), [1, 0, 0, 0]), (dict(top_p=.51), [.5/.8, .3/.8, 0, 0]), (dict(top_p=.79), [.5/.8, .3/.8, 0, 0]),
+    (dict(top_p=.81), [.5/.95, .3/.95, .15/.95, 0]),
+    (dict(top_p=1), [.5, .3, .15, .05]), (dict(top_p=1e-300), [1, 0, 0, 0]), (dict(min_p=0), [.5, .3, .15, .05]),
+    (dict(min_p=.25), [.5/.95, .3/.95, .15/.95, 0]),
     (dict(min_p=.59), [.5/.8, .3/.8, 0, 0]), (dict(min_p=.61), [1, 0, 0, 0]), (dict(min_p=1), [1, 0, 0, 0]), (dict(temperature=0), [1, 0, 0, 0]),
     (dict(temperature=1e-30), [1, 0, 0, 0]), (dict(temperature=1e-300), [1, 0, 0, 0]), (dict(temperature=1e300), [.25]*4),
     (dict(temperature=.5), [.25/.365, .09/.365, .0225/.365, .0025/.365]), (dict(temperature=.5, top_k=2), [.25/.34, .09/.34, 0, 0]),
@@ -204,7 +207,8 @@ def test_all_of_a_large_vocabulary_is_all():
 def test_banned_words_stay_banned():
     logits = probs(.5, .3, .15, .05)
     logits[:,0] = -torch.inf
-    for c in [{}, dict(temperature=0), dict(temperature=1e300), dict(temperature=1e-300), dict(top_k=3), dict(top_k=4), dict(top_p=.999), dict(top_p=1), dict(min_p=0)]:
+    for c in [{}, dict(temperature=0), dict(temperature=1e300), dict(temperature=1e-300), dict(top_k=3), dict(top_k=4), dict(top_p=.999),
+        dict(top_p=1), dict(min_p=0)]:
         p = word_probs(logits, **c)
         assert p[0,0] == 0 and p.sum().item() == pytest.approx(1)
 
@@ -309,7 +313,8 @@ def test_what_comes_back(lm):
     assert lm.generate(np.array(['the', 'a']), seed=1) == lm.generate(['the', 'a'], seed=1)
 
 
-odd = st.lists(st.sampled_from([*SPECIAL_TOKENS, 'the', 'I', "don't", 'MOVIE', 'xxfake', '"', '(', '3', '!!!', '\n', '\n\n', ' ', '  ', '\t', '\r\n', '<br />', '&amp;',
+odd = st.lists(st.sampled_from([*SPECIAL_TOKENS, 'the', 'I', "don't", 'MOVIE', 'xxfake', '"', '(', '3', '!!!', '\n', '\n\n', ' ', '  ', '\t', '\r\n',
+    '<br />', '&amp;',
                                 '▁', '\u2028', '\x00', '\x1f', 'é', '你好', '🎬', 'ﬁ', 'İ', 'ß']) | st.text(max_size=8), max_size=12).map(''.join)
 often = settings(max_examples=80, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
@@ -374,14 +379,21 @@ def tokens(s): return s.split(' ')
 
 
 @pytest.mark.parametrize('marked, text', [
-    ('xxrep 3 ! hello there', '!!! hello there'), ('xxrep 3 ! xxmaj hello xxrep 2 ? you', '!!! Hello?? you'), ('xxrep 3 !', '!!!'), ('xxrep 3', ''), ('xxrep', ''),
-    ('xxwrep 3 no way out', 'no no no way out'), ('xxwrep 3 xxmaj no way', 'No No No way'), ('xxmaj xxwrep 3 no way', 'No No No way'), ('xxwrep 3', ''), ('xxwrep', ''),
+    ('xxrep 3 ! hello there', '!!! hello there'), ('xxrep 3 ! xxmaj hello xxrep 2 ? you', '!!! Hello?? you'), ('xxrep 3 !', '!!!'), ('xxrep 3', ''),
+    ('xxrep', ''),
+    ('xxwrep 3 no way out', 'no no no way out'), ('xxwrep 3 xxmaj no way', 'No No No way'), ('xxmaj xxwrep 3 no way', 'No No No way'),
+    ('xxwrep 3', ''), ('xxwrep', ''),
     ('xxwrep 2 ha xxwrep 2 ho he', 'ha ha ho ho he'), ('xxrep 4 xxup b he', 'BBBB he'), ('xxup xxrep 4 b he', 'BBBB he'),
-    ('xxmaj hello there', 'Hello there'), ('xxup hello there', 'HELLO there'), ('xxmaj xxmaj hello there', 'Hello there'), ('xxmaj', ''), ('xxup xxbos hello', 'HELLO'),
-    ('xxbos xxmaj hello xxbos there xxpad xxfake it', 'Hello there it'), ('xxrep many a b', 'A b'), ('xxrep -3 a b', 'A b'), ('xxrep 0 a b', 'B'), ('xxrep ² a b', 'A b'),
-    ('you xxmaj i i', 'you I I'), ("do n't stop", "don't stop"), ("it 's a film", "it's a film"), ("the actors ' work", "the actors' work"), ('he ca n\'t , can not', "he can't, cannot"),
-    ('so - so film', 'so-so film'), ('3 / 10 stars', '3/10 stars'), ('( a film ) it', '(a film) it'), ('the " good " film', 'the "good" film'), ('" good " " bad " it', '"good" "bad" it'),
-    ('$ 5 and 20 % off', '$5 and 20% off'), ('one . \n\n two', 'one.\n\ntwo'), ('one \n\n xxmaj two', 'one\n\nTwo'), ('', ''), ('. . .', '...'), ('a', 'A'), ('the', 'the')])
+    ('xxmaj hello there', 'Hello there'), ('xxup hello there', 'HELLO there'), ('xxmaj xxmaj hello there', 'Hello there'), ('xxmaj', ''),
+    ('xxup xxbos hello', 'HELLO'),
+    ('xxbos xxmaj hello xxbos there xxpad xxfake it', 'Hello there it'), ('xxrep many a b', 'A b'), ('xxrep -3 a b', 'A b'), ('xxrep 0 a b', 'B'),
+    ('xxrep ² a b', 'A b'),
+    ('you xxmaj i i', 'you I I'), ("do n't stop", "don't stop"), ("it 's a film", "it's a film"), ("the actors ' work", "the actors' work"),
+    ('he ca n\'t , can not', "he can't, cannot"),
+    ('so - so film', 'so-so film'), ('3 / 10 stars', '3/10 stars'), ('( a film ) it', '(a film) it'), ('the " good " film', 'the "good" film'),
+    ('" good " " bad " it', '"good" "bad" it'),
+    ('$ 5 and 20 % off', '$5 and 20% off'), ('one . \n\n two', 'one.\n\ntwo'), ('one \n\n xxmaj two', 'one\n\nTwo'), ('', ''), ('. . .', '...'),
+    ('a', 'A'), ('the', 'the')])
 def test_detokenize(marked, text):
     assert detokenize(tokens(marked)) == text
 
@@ -393,19 +405,23 @@ def test_counts_are_bounded():
 
 
 @pytest.mark.parametrize('text', [
-    'I don\'t like "A Night in Lodz" (1954); it\'s a so-so film!!! SAD, isn\'t it? A 3/10.\n\nYou cannot win…', "The actors' work, they'll say, is \"great\".", '', 'I',
-    'First paragraph.\n\nA second one: $5 & 20% off [really]', 'A film.', "He'd say; we're late & we've lost.", 'She said: "it is." And "yes!" he said.', 'No no no!',
+    'I don\'t like "A Night in Lodz" (1954); it\'s a so-so film!!! SAD, isn\'t it? A 3/10.\n\nYou cannot win…',
+    "The actors' work, they'll say, is \"great\".", '', 'I',
+    'First paragraph.\n\nA second one: $5 & 20% off [really]', 'A film.', "He'd say; we're late & we've lost.",
+    'She said: "it is." And "yes!" he said.', 'No no no!',
     'WOW!!!!!!!!!!', 'OK, ok… Ok?', 'A very very very long film', "Don't! Won't! Can't!", 'U.S. troops and Dr. Who', 'One\ntwo', 'the naïve, 你好', 'X, y and I'])
 def test_text_comes_back(text): assert detokenize(tokenize([text])[0]) == text
 
 
-@pytest.mark.parametrize('text', ['It is 10:30', '(Really?) Yes - no.', '"No." And "Yes!" he said.', "rock 'n' roll", 'a ; b', 'é, ü', '...and', 'http://a.b/c?d=e', '5$ - 10%', 'd’oh'])
+@pytest.mark.parametrize('text', ['It is 10:30', '(Really?) Yes - no.', '"No." And "Yes!" he said.', "rock 'n' roll", 'a ; b', 'é, ü', '...and',
+    'http://a.b/c?d=e', '5$ - 10%', 'd’oh'])
 def test_text_comes_back_with_the_same_tokens(text):
     once = detokenize(tokenize([text])[0])
     assert detokenize(tokenize([once])[0]) == once
 
 
-token = st.sampled_from([*SPECIAL_TOKENS, 'xxfake', '3', '100', '99999999999', '0', '²', '-1', '', ' ', '▁', '\n', '▁\n▁', '"', '``', "n't", "'s", 'i', 'A', '.', '(', ')', 'can', 'not']) | st.text(max_size=5)
+token = st.sampled_from([*SPECIAL_TOKENS, 'xxfake', '3', '100', '99999999999', '0', '²', '-1', '', ' ', '▁', '\n', '▁\n▁', '"', '``', "n't", "'s",
+    'i', 'A', '.', '(', ')', 'can', 'not']) | st.text(max_size=5)
 
 
 @often

@@ -230,8 +230,10 @@ def test_other_things_are_never_replaced(tmp_path, words, config, weights, names
 def test_targets_that_cannot_be(tmp_path, monkeypatch, words, config, weights):
     (tmp_path/'file').write_text('Dear mother')
     monkeypatch.chdir(tmp_path)
-    for folder,exc,match in [('file', FileExistsError, 'is a file'), ('file/model', NotADirectoryError, 'is a file'), ('.', FileExistsError, 'new folder in it'),
-                             ('..', FileExistsError, 'new folder in it'), ('/', FileExistsError, 'new folder in it'), ('/proc', FileExistsError, 'new folder in it')]:
+    for folder,exc,match in [('file', FileExistsError, 'is a file'), ('file/model', NotADirectoryError, 'is a file'),
+        ('.', FileExistsError, 'new folder in it'),
+                             ('..', FileExistsError, 'new folder in it'), ('/', FileExistsError, 'new folder in it'),
+                             ('/proc', FileExistsError, 'new folder in it')]:
         with pytest.raises(exc, match=match) as e: write_model(folder, weights, words, config)
         one_sentence(e)
         with pytest.raises(exc, match=match): check_target(folder)
