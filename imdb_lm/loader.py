@@ -203,12 +203,13 @@ def dls_summary(
     return dict(reviews=len(dls.train_ds)+len(dls.valid_ds), held_out=len(dls.valid_ds), tokens=tokens, vocab=len(dls.vocab),
                 unknown=sum(c for w,c in counter.items() if w not in vocab)/tokens)
 
-# %% ../nbs/02_loader.ipynb #b4f2b7ca
+# %% ../nbs/02_loader.ipynb #5893c99f
 def held_out_texts(
     path: Path|str|pd.DataFrame|list, # The corpus, as for `lm_dls`
     valid_pct: float = 0.1, # Share that was held out; 1 takes all
     seed: int = 42, # The seed it was held out with
 ) -> list: # list of str
     "The texts that `lm_dls` holds out"
+    if not 0 < valid_pct <= 1: raise ValueError(f'valid_pct={valid_pct!r} cannot be: it is a share above 0 and at most 1')
     texts = corpus_texts(as_source(path))
     return texts if valid_pct == 1 else [texts[i] for i in RandomSplitter(valid_pct, seed=seed)(texts)[1]]
