@@ -20,7 +20,7 @@ from fastcore.docments import docments
 
 from . import __version__
 
-# %% ../nbs/08_cli.ipynb #e99a7629
+# %% ../nbs/08_cli.ipynb #7d96c5a7
 app = typer.Typer(add_completion=True, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None,
                   context_settings={'help_option_names': ['-h', '--help']})
 DEBUG = '--debug'
@@ -37,7 +37,7 @@ def _one_line(f):
             print(end='', flush=True)
         except KeyboardInterrupt: _fail('stopped', 130)
         except BrokenPipeError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            _give_up_stdout()
             raise typer.Exit(1)
         except Exception as e:
             if DEBUG in sys.argv: raise
@@ -45,7 +45,13 @@ def _one_line(f):
             _fail(message if message and isinstance(e, EXPECTED) else f'{type(e).__name__} {message} ({DEBUG} shows where)', 1)
     return inner
 
+def _give_up_stdout():
+    "What is still to be written goes nowhere: else Python would complain once more when it ends"
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
 def _fail(message, code):
+    try: sys.stdout.flush()
+    except OSError: _give_up_stdout()
     wipe = '\r\033[K' if sys.stderr.isatty() else '' # an unfinished progress bar
     print(f'{wipe}imdb_lm: {message}', file=sys.stderr)
     raise typer.Exit(code)
