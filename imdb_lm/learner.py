@@ -107,14 +107,14 @@ class TrimMemory(Callback):
     def after_batch(self):
         if self.training and self.iter%10 == 9 and (trim := _malloc_trim()): trim(0)
 
-# %% ../nbs/05_learner.ipynb #0989ad35
+# %% ../nbs/05_learner.ipynb #58e8ff9e
 @delegates(language_model_learner, but=['pretrained', 'pretrained_fnames'])
 def lm_learner(
     dls: DataLoaders, # From `lm_dls`
     arch = AWD_LSTM, # The architecture
     drop_mult: float = 0.3, # Factor on all dropouts; the post's
     pretrained: str|Path|tuple|bool = 'wt103', # 'wt103', a model folder, a (pth, pkl) pair of files, or False to start from nothing
-    config: dict = None, # Sizes and dropouts, as `awd_lstm_lm_config`; None: a model folder's own, else the post's
+    config: dict = None, # Sizes and dropouts, as `awd_lstm_lm_config`; None: a model folder's own sizes, else the post's; dropouts are the post's
     metrics = None, # None is accuracy and perplexity
     backwards: bool = False, # Take the weights that read from the end (for `lm_dls(backwards=True)`)
     **kwargs

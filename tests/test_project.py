@@ -107,6 +107,12 @@ def test_undefined_names():
     assert done.returncode == 0, done.stdout
 
 
+@pytest.mark.parametrize('script', sorted((ROOT/'benchmarks').glob('*.py')), ids=lambda p: p.stem)
+def test_benchmark_tells_what_it_does(script):
+    done = subprocess.run([sys.executable, script, '--help'], capture_output=True, text=True)
+    assert done.returncode == 0 and f'benchmarks/results/{script.stem}.md' in done.stdout
+
+
 def test_what_is_attached_to_fastai():
     "Only these names, and plain fastai has neither"
     code = '''
