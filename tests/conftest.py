@@ -18,6 +18,15 @@ def fastai_home(tmp_path, monkeypatch):
     fastai_cfg.cache_clear()
 
 
+@pytest.fixture(scope='session', autouse=True)
+def tokens_folder(tmp_path_factory):
+    "Token caches stay out of one's home"
+    from imdb_lm import loader
+    with pytest.MonkeyPatch.context() as m:
+        m.setattr(loader, 'tokens_folder', lambda: tmp_path_factory.getbasetemp()/'tokens')
+        yield
+
+
 class Site:
     "What the server sends (`files`: name -> bytes), what it was asked for (`asked`), what it sends half of (`cut`)"
     def __init__(self): self.files, self.asked, self.cut = {}, [], set()

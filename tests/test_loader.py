@@ -91,7 +91,8 @@ def test_same_batches_as_the_post(few, stock):
     random.seed(3); shuffled = batches(dls.train)
     random.seed(3); assert shuffled == batches(stock.train)
     assert shuffled != train
-    assert dls.path == stock.path and type(dls.train) is type(stock.train) is LMDataLoader
+    assert dls.path == stock.path and isinstance(dls.train, LMDataLoader)
+    for got,want in zip(dls.one_batch(), stock.one_batch()): assert type(got) is type(want) and got.dtype == want.dtype
 
 
 def test_same_as_the_posts_table(few):
@@ -317,7 +318,7 @@ def test_summary(reviews):
     dls = small_dls(reviews, max_vocab=50)
     counter = dls.train_ds.tokenizer.counter
     known = sum(n for w,n in counter.items() if w in dls.vocab)
-    assert dls_summary(dls) == dict(reviews=60, held_out=6, tokens=counter.total(), vocab=len(dls.vocab), unknown=pytest.approx(1 - known/counter.total()))
+    assert dls_summary(dls) == dict(reviews=60, held_out=6, tokens=counter.total(), vocab=len(dls.vocab), unknown=pytest.approx(1 - known/counter.total()), duplicates=0)
 
 
 # ---- nothing stale, nothing left behind
@@ -519,3 +520,127 @@ def test_the_block_checks_too(corpus, tmp_path):
 def test_as_source(corpus, reviews):
     assert as_source(str(corpus)) == corpus
     assert as_source(reviews).text.tolist() == reviews
+
+
+# ---- the loader: batch for batch fastai's LMDataLoader
+
+def stock_dl(dl, **kwargs): return LMDataLoader(dl.dataset, **{**dict(bs=dl.bs, seq_len=dl.seq_len, shuffle=dl.shuffle, drop_last=dl.drop_last), **kwargs})
+
+
+ODD = ['', 'a', 'A film. '*300, *[' '.join(f'w{i}' for i in range(n)) for n in (1, 0, 2, 59, 60, 61, 200)]]
+
+@pytest.mark.parametrize('bs,seq_len', [(1, 1), (1, 70), (2, 10_000), (3, 7), (7, 60), (64, 3)])
+@pytest.mark.parametrize('backwards', [False, True])
+def test_batches_are_those_of_fastai(reviews, bs, seq_len, backwards, monkeypatch):
+    if (bs, seq_len) == (3, 7): monkeypatch.setattr(loader.LMLoader, '_block_size', lambda self: 5) # several blocks, the last one short
+    dls = lm_dls(reviews + ODD, bs=bs, seq_len=seq_len, min_freq=1, backwards=backwards, valid=[60, 61, 62, 63, 5, 64])
+    for dl in dls.loaders:
+        stock = stock_dl(dl)
+        assert len(dl) == len(stock) > 0
+        for seed in (1, 2):
+            random.seed(seed); want = list(stock)
+            random.seed(seed); got = list(dl)
+            assert len(got) == len(want) == len(dl)
+            for ours,theirs in zip(got, want):
+                for a,b in zip(ours, theirs):
+                    assert type(a) is type(b) and a.dtype == b.dtype and a.is_contiguous()
+                    assert a.shape == b.shape and (a == b).all()
+
+
+def test_no_batch_shares_memory_with_another(reviews):
+    dl = in_order(small_dls(reviews))
+    want = batches(dl)
+    for (x,y),(a,b) in zip(dl, want):
+        assert (x.tolist(), y.tolist()) == (a, b)
+        x.zero_()
+        assert y.tolist() == b
+
+
+@pytest.mark.parametrize('kwargs', [dict(num_workers=2), dict(drop_last=True), dict(bs=5), dict(seq_len=11), dict(after_item=lambda x: x + 1),
+                                    dict(before_batch=lambda rows: rows[::-1]), dict(after_batch=lambda x: x*2)])
+def test_the_options_of_a_dataloader(reviews, kwargs):
+    dl = in_order(small_dls(reviews)).new(**kwargs)
+    assert type(dl) is loader.LMLoader
+    assert batches(dl) == batches(stock_dl(dl, **kwargs))
+    assert len(dl) == len(batches(dl))
+
+
+def test_fastai_may_take_over_again(reviews):
+    dl = in_order(small_dls(reviews))
+    assert batches(dl.new(cls=LMDataLoader)) == batches(dl)
+
+
+def test_the_order_of_an_epoch_is_new_each_time(reviews):
+    dls = small_dls(reviews)
+    epochs = [batches(dls.train) for _ in range(3)]
+    assert epochs[0] != epochs[1] != epochs[2] and batches(dls.valid) == batches(dls.valid)
+    assert sorted(map(len, epochs[0])) == sorted(map(len, epochs[1]))
+
+
+def test_get_preds_and_show_results(reviews, tmp_path, capsys):
+    dls = small_dls(reviews)
+    learn = lm_learner(dls, config=SIZES, pretrained=False, path=tmp_path)
+    with learn.no_bar():
+        ours, theirs = (learn.get_preds(dl=dl, reorder=False, with_loss=True) for dl in (dls.valid, stock_dl(dls.valid)))
+        assert ours[0].shape == (4, dls.valid.bl, len(dls.vocab))
+        for a,b in zip(ours, theirs): assert torch.equal(a, b)
+        assert learn.validate(dl=dls.valid) == learn.validate(dl=stock_dl(dls.valid))
+        learn.show_results(max_n=1)
+    assert capsys.readouterr().out # a table, or the name of one where nothing can show it
+
+
+def test_tokens_stay_on_disk_and_out_of_exports(reviews, tmp_path):
+    dls = small_dls(reviews)
+    tok = dls.train_ds.tokenizer
+    assert isinstance(tok.corpus.ids.base, np.memmap)
+    assert tok.__getstate__()['corpus'] is None
+
+
+# ---- several columns, tables with gaps
+
+def test_several_columns_as_fastai_has_them(reviews):
+    table = pd.DataFrame({'title': [t[:20] for t in reviews], 'stars': range(60), 'review': reviews})
+    for cols in (['title', 'review'], ['review', 'stars', 'title'], ['review']):
+        block = DataBlock(TextBlock.from_df(cols, is_lm=True, n_workers=0, min_freq=2, mark_fields=True), get_x=ColReader('text'), splitter=RandomSplitter(0.1, seed=42))
+        stock = block.dataloaders(table, bs=4, seq_len=60)
+        dls = small_dls(table, text_col=cols)
+        assert dls.vocab == stock.vocab and all_batches(dls) == all_batches(stock)
+        assert not set(cols) & set(dls.train_ds.items.columns)
+
+
+def test_a_column_of_several_with_gaps(reviews):
+    table = pd.DataFrame({'title': ['A', None, 'C']*20, 'text': reviews})
+    refuses(lambda: lm_dls(table, text_col=['title', 'text']), 'row 1 holds (None|nan) where a text should be')
+    refuses(lambda: lm_dls(table, text_col=['titel', 'text']), "no columns 'titel' but 'title', 'text'")
+
+
+def test_words_that_pandas_takes_for_gaps(tmp_path):
+    words = ['NA', 'null', 'None', 'nan', 'A film.']*4
+    for file,sep in (('a.csv', ','), ('a.tsv', '\t')):
+        pd.DataFrame({'text': words, 'n': 1}).to_csv(tmp_path/file, index=False, sep=sep)
+        assert as_source(tmp_path/file).text.tolist() == words
+
+
+@pytest.mark.parametrize('kind', [pd.Series, np.array, tuple])
+def test_whatever_holds_texts(reviews, kind): assert all_batches(small_dls(kind(reviews))) == all_batches(small_dls(reviews))
+
+
+# ---- vocabularies that cannot be
+
+@pytest.mark.parametrize('kwargs,match', [
+    (dict(max_vocab=0), 'max_vocab=0 cannot be'), (dict(max_vocab=9), 'the 9 special tokens are in it'), (dict(max_vocab=-5), 'max_vocab=-5 cannot be'),
+    (dict(vocab=['a', 'b']), r"vocab begins with \['a'\]: its first word is 'xxunk'"), (dict(vocab=[]), 'its first word is'),
+    (dict(vocab=['xxunk', 'a', 'b', 'a']), "vocab has 'a' more than once"),
+])
+def test_bad_vocab(reviews, kwargs, match): refuses(lambda: lm_dls(reviews, **kwargs), match)
+
+
+# ---- near-duplicates
+
+def test_near_duplicates(reviews):
+    held_out = [58, 59]
+    def found(texts): return dls_summary(small_dls(texts, valid=held_out))['duplicates']
+    old = ' '.join(reviews[:3])
+    assert found([old, *reviews[1:]]) == found([*reviews[:58], reviews[3][:len(reviews[3])//4] + reviews[58], reviews[59]]) == 0
+    assert found([old, *reviews[1:58], old, reviews[59]]) == 1
+    assert found([old, *reviews[1:58], reviews[58][:100] + old, old]) == 2

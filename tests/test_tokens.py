@@ -189,11 +189,11 @@ if __name__ == '__main__':
 
 def test_many_texts_start_processes_where_they_are_forked(monkeypatch):
     monkeypatch.setattr(tokens.os, 'cpu_count', lambda: 4)
-    assert tokens._workers(['a'*1000]*9_000, None) == 1
-    assert tokens._workers(['a'*1000]*10_000, None) == 2
-    assert tokens._workers(['a'*1000]*90_000, None) == 4
+    assert tokens._workers(9_000*1000, None) == 1
+    assert tokens._workers(10_000*1000, None) == 2
+    assert tokens._workers(90_000*1000, None) == 4
     monkeypatch.setattr(tokens, 'get_start_method', lambda: 'spawn')
-    assert tokens._workers(['a'*1000]*90_000, None) == 1
+    assert tokens._workers(90_000*1000, None) == 1
 
 
 def test_a_daemon_does_not_start_processes():
