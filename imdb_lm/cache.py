@@ -5,13 +5,14 @@
 # %% auto #0
 __all__ = ['Corpus', 'cached_tokens']
 
-# %% ../nbs/01a_cache.ipynb #3192cc21
+# %% ../nbs/01a_cache.ipynb #036e1d4a
 import errno, json, os, shutil, sys, tempfile, time, warnings
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from hashlib import blake2b
 from itertools import accumulate, chain, groupby
+from operator import attrgetter
 from pathlib import Path
 
 import numpy as np
@@ -67,7 +68,7 @@ def _load(folder):
     if not whole: raise ValueError(f'{folder} is damaged')
     return res, load('about')
 
-# %% ../nbs/01a_cache.ipynb #94daf6e6
+# %% ../nbs/01a_cache.ipynb #ec82bc86
 _versions = f'1 imdb_lm {__version__} spacy {spacy.__version__} python {sys.version_info[:2]}'
 
 def _hash(parts): # of bytes
@@ -77,12 +78,11 @@ def _hash(parts): # of bytes
         h.update(o)
     return h.hexdigest()
 
-def _stamp(file):
-    s = os.stat(file)
-    return f'{file}\0{s.st_size}\0{s.st_mtime_ns}\0{s.st_ctime_ns}'.encode('utf8', 'surrogateescape')
+_stamp = attrgetter('st_size', 'st_mtime_ns', 'st_ctime_ns')
 
 def _key(items, are_texts, errors):
-    parts = map(str.encode, items) if are_texts else map(_stamp, items)
+    if are_texts: parts = map(str.encode, items)
+    else: parts = [os.fsencode('\0'.join(map(str, items))), repr(list(map(_stamp, map(os.stat, items)))).encode()]
     return _hash([_versions.encode(), errors.encode(), *parts])
 
 # %% ../nbs/01a_cache.ipynb #15c39b36

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['SIZES', 'read_pair', 'TrimMemory', 'lm_learner', 'History', 'language_model', 'save_lm', 'convert_pair']
 
-# %% ../nbs/05_learner.ipynb #4ad2368c
+# %% ../nbs/05_learner.ipynb #eb9a1616
 import ctypes, pickle, sys
 from functools import lru_cache
 from importlib.metadata import version
@@ -29,7 +29,7 @@ from fastcore.meta import delegates
 
 from .data import untar_wt103
 from .generate import generate
-from .model import NETWORK, LanguageModel, build_net, fastai_name, read_config, read_vocab, read_weights, write_model
+from .model import NETWORK, LanguageModel, build_net, check_recipe, fastai_name, read_config, read_vocab, read_weights, write_model
 from .tokens import BOS, PAD, UNK
 
 # %% ../nbs/05_learner.ipynb #b82bf9ec
@@ -107,14 +107,14 @@ class TrimMemory(Callback):
     def after_batch(self):
         if self.training and self.iter%10 == 9 and (trim := _malloc_trim()): trim(0)
 
-# %% ../nbs/05_learner.ipynb #58e8ff9e
+# %% ../nbs/05_learner.ipynb #aea10220
 @delegates(language_model_learner, but=['pretrained', 'pretrained_fnames'])
 def lm_learner(
     dls: DataLoaders, # From `lm_dls`
     arch = AWD_LSTM, # The architecture
-    drop_mult: float = 0.3, # Factor on all dropouts; the post's
+    drop_mult: float = 0.3, # Factor on all dropouts of the config; the post's
     pretrained: str|Path|tuple|bool = 'wt103', # 'wt103', a model folder, a (pth, pkl) pair of files, or False to start from nothing
-    config: dict = None, # Sizes and dropouts, as `awd_lstm_lm_config`; None: a model folder's own sizes, else the post's; dropouts are the post's
+    config: dict = None, # Sizes and dropouts, as `awd_lstm_lm_config`; what it leaves out is the model folder's (sizes only), else the post's
     metrics = None, # None is accuracy and perplexity
     backwards: bool = False, # Take the weights that read from the end (for `lm_dls(backwards=True)`)
     **kwargs
@@ -157,7 +157,7 @@ class History(Callback):
     def after_epoch(self):
         self.rows.append({'stage': self.stage, **dict(zip(self.recorder.metric_names, self.recorder.log))})
 
-# %% ../nbs/05_learner.ipynb #82a0cbe7
+# %% ../nbs/05_learner.ipynb #621fd3a1
 @patch
 @delegates(Learner.fit_one_cycle, but=['n_epoch', 'lr_max', 'cbs'])
 def fit_two_stage(self: LMLearner,
@@ -169,19 +169,17 @@ def fit_two_stage(self: LMLearner,
     **kwargs
 ) -> pd.DataFrame: # The table of both stages, a row an epoch; `learn.history` keeps it
     "Train the last group with the others frozen, then everything, each in one cycle"
-    for name,o in dict(frozen_epochs=frozen_epochs, epochs=epochs).items():
-        if not isinstance(o, int) or o < 0: raise ValueError(f'{name}={o!r} cannot be: it is a whole number of at least 0')
-    self.recipe = dict(frozen_epochs=frozen_epochs, frozen_lr=frozen_lr, epochs=epochs, lr=lr)
+    self.recipe = check_recipe(frozen_epochs, frozen_lr, epochs, lr)
     stages = [History(1), History(2)]
     if frozen_epochs:
         if getattr(self, 'pretrained', True): self.freeze()
         else:
             self.unfreeze()
             print('Nothing is pretrained, so nothing is frozen: stage one trains the whole network.', file=sys.stderr)
-        self.fit_one_cycle(frozen_epochs, frozen_lr, cbs=[*L(cbs), stages[0]], **kwargs)
+        self.fit_one_cycle(frozen_epochs, self.recipe['frozen_lr'], cbs=[*L(cbs), stages[0]], **kwargs)
     if epochs:
         self.unfreeze()
-        self.fit_one_cycle(epochs, lr, cbs=[*L(cbs), stages[1]], **kwargs)
+        self.fit_one_cycle(epochs, self.recipe['lr'], cbs=[*L(cbs), stages[1]], **kwargs)
     self.history = pd.DataFrame(stages[0].rows + stages[1].rows)
     return self.history
 

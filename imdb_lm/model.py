@@ -4,10 +4,13 @@
 
 # %% auto #0
 __all__ = ['NETWORK', 'PIECE', 'FORMAT', 'FILES', 'PRECISIONS', 'AWDLSTM', 'fastai_name', 'build_net', 'LanguageModel',
-           'check_target', 'write_model', 'read_config', 'read_vocab', 'read_weights', 'load_lm']
+           'check_target', 'check_recipe', 'check_vocab', 'write_model', 'read_config', 'read_vocab', 'read_weights',
+           'load_lm']
 
-# %% ../nbs/03_model.ipynb #c5e8f57f
+# %% ../nbs/03_model.ipynb #242e9f40
 import json, math, os, shutil, tempfile
+from collections import Counter
+from numbers import Real
 from pathlib import Path
 
 import torch
@@ -162,7 +165,7 @@ def perplexity(self: LanguageModel,
     if not n: raise ValueError('no words to judge: give at least one text that is not empty')
     return math.exp(sum(o.double().sum().item() for o in nll)/n)
 
-# %% ../nbs/03_model.ipynb #102be179
+# %% ../nbs/03_model.ipynb #b5c27fe8
 FORMAT = 1
 FILES = ('model.safetensors', 'config.json', 'vocab.json')
 
@@ -174,14 +177,48 @@ def check_target(
     if target.exists() and not target.is_dir(): raise FileExistsError(f'{folder} is a file: name a folder for the model')
     if os.path.ismount(target) or target in (Path.cwd(), *Path.cwd().parents):
         raise FileExistsError(f'{folder} cannot be replaced while it is in use: name a new folder in it')
-    others = {f.name for f in target.iterdir()} - {*FILES, 'history.csv'} if target.exists() else ()
-    if others: raise FileExistsError(f'{folder} holds something else than a model, {min(others)}: name another folder, or empty it first')
+    for f in (Path(folder), _aside(target)):
+        others = {o.name for o in f.iterdir()} - {*FILES, 'history.csv'} if f.exists() else ()
+        if others: raise FileExistsError(f'{f} holds something else than a model, {min(others)}: name another folder, or empty it first')
     parent = next(p for p in target.parents if p.exists())
     if not parent.is_dir(): raise NotADirectoryError(f'{parent} is a file: no folder can be made in it')
     if not os.access(parent, os.W_OK): raise PermissionError(f'{parent} cannot be written: name a folder elsewhere')
     return target
 
-# %% ../nbs/03_model.ipynb #212ad431
+def _aside(folder):
+    "Where an older model is while a new one takes its place"
+    target = Path(folder).resolve()
+    return target.with_name(f'.{target.name}.old')
+
+# %% ../nbs/03_model.ipynb #2d447d13
+def check_recipe(
+    frozen_epochs: int, # Epochs of stage one
+    frozen_lr: float, # Peak learning rate of stage one
+    epochs: int, # Epochs of stage two
+    lr: float, # Peak learning rate of stage two
+) -> dict: # The recipe, as the model folder keeps it
+    "The two stages of a training, if they can be"
+    for name,o in dict(frozen_epochs=frozen_epochs, epochs=epochs).items():
+        if not isinstance(o, int) or o < 0: raise ValueError(f'{name}={o!r} cannot be: it is a whole number of at least 0')
+    for name,o in dict(frozen_lr=frozen_lr, lr=lr).items():
+        if not isinstance(o, Real) or not 0 < o < math.inf: raise ValueError(f'{name}={o!r} cannot be: it is a number above 0, such as 2e-3')
+    return dict(frozen_epochs=frozen_epochs, frozen_lr=float(frozen_lr), epochs=epochs, lr=float(lr))
+
+# %% ../nbs/03_model.ipynb #c3aa376c
+def check_vocab(
+    vocab: list, # The words, in the order of their ids
+    origin: Path, # Where they come from
+) -> list: # `vocab`
+    "The vocabulary, if it can be one"
+    if not all(isinstance(w, str) for w in vocab): raise ValueError(f'{origin} is damaged: a word in it is no text')
+    missing = [t for t in (UNK, PAD, BOS) if t not in vocab]
+    if missing: raise ValueError(f'{origin} is no vocabulary of this library: {", ".join(missing)} missing')
+    if vocab[:3] != [UNK, PAD, BOS]: raise ValueError(f'{origin} is no vocabulary of this library: it begins with {vocab[:3]}, not with {UNK}, {PAD}, {BOS}')
+    word, n = Counter(w for w in vocab if w != 'xxfake').most_common(1)[0]
+    if n > 1: raise ValueError(f'{origin} is damaged: it holds the word {word!r} {n} times')
+    return vocab
+
+# %% ../nbs/03_model.ipynb #95106469
 def write_model(
     folder: Path, # The model folder to write
     weights: dict, # Tensors by fastai's names
@@ -189,7 +226,7 @@ def write_model(
     config: dict, # Holds at least the names in `NETWORK`
 ) -> Path: # `folder`
     "Write a model folder, whole or not at all"
-    target = check_target(folder)
+    target, vocab = check_target(folder), check_vocab(list(vocab), 'the vocabulary')
     target.parent.mkdir(parents=True, exist_ok=True)
     tmp = Path(tempfile.mkdtemp(prefix=f'.{target.name}.', dir=target.parent))
     try:
@@ -197,7 +234,8 @@ def write_model(
         save_file({k: weights[k].detach().cpu().contiguous() for k in map(fastai_name, dict(net.named_parameters()))},
                   tmp/'model.safetensors', metadata={'format': 'pt'})
         (tmp/'config.json').write_text(json.dumps({'format': FORMAT, **config}, indent=1), encoding='utf-8')
-        (tmp/'vocab.json').write_text(json.dumps(list(vocab), ensure_ascii=False, indent=0), encoding='utf-8')
+        (tmp/'vocab.json').write_text(json.dumps(vocab, ensure_ascii=False, indent=0), encoding='utf-8')
+        for f in tmp.iterdir(): f.chmod(0o644)
         tmp.chmod(0o755)
         _swap_in(tmp, target)
     except SafetensorError as e: raise OSError(f'{folder} cannot be written: {e}') from None
@@ -205,22 +243,22 @@ def write_model(
     return Path(folder)
 
 def _swap_in(tmp, target):
-    if not target.exists(): return os.rename(tmp, target)
-    old = Path(tempfile.mkdtemp(prefix=f'.{target.name}.old.', dir=target.parent))
-    os.rename(target, old/'model')
+    old = _aside(target)
+    if target.exists():
+        shutil.rmtree(old, ignore_errors=True)
+        os.rename(target, old)
     try: os.rename(tmp, target)
     except BaseException:
-        os.rename(old/'model', target)
-        old.rmdir()
+        if old.exists(): os.rename(old, target)
         raise
-    shutil.rmtree(old)
+    shutil.rmtree(old, ignore_errors=True)
 
-# %% ../nbs/03_model.ipynb #124b5448
+# %% ../nbs/03_model.ipynb #998f0d22
 def read_config(
     folder: Path, # A model folder
 ) -> dict: # What `config.json` holds
     "The configuration of the model in `folder`"
-    folder = Path(folder)
+    folder = _find(folder)
     if not folder.is_dir(): raise FileNotFoundError(f'no model folder at {folder}: give the folder that save_lm or `imdb_lm train --out` wrote')
     missing = [f for f in FILES if not (folder/f).is_file()]
     if missing: raise FileNotFoundError(f'{folder} is no complete model folder: {", ".join(missing)} missing')
@@ -231,25 +269,26 @@ def read_config(
     if wrong: raise ValueError(f'{folder/"config.json"} is damaged: {", ".join(wrong)} missing or not of its kind')
     return config
 
+def _find(folder):
+    "Where the model in `folder` is now"
+    folder = Path(folder)
+    return folder if folder.exists() or not _aside(folder).is_dir() else _aside(folder)
+
 def _read_json(path, kind):
     try: res = json.loads(path.read_text(encoding='utf-8'))
     except (ValueError, RecursionError) as e: raise ValueError(f'{path} is damaged: {e}') from None
     if not isinstance(res, kind): raise ValueError(f'{path} is damaged: it holds no {"object" if kind is dict else "list"}')
     return res
 
-# %% ../nbs/03_model.ipynb #7ec3f7af
+# %% ../nbs/03_model.ipynb #d6e7023e
 def read_vocab(
     folder: Path, # A model folder
 ) -> list: # list of str, in the order of their ids
     "The vocabulary of the model in `folder`"
-    path = Path(folder)/'vocab.json'
-    vocab = _read_json(path, list)
-    if not all(isinstance(w, str) for w in vocab): raise ValueError(f'{path} is damaged: a word in it is no text')
-    missing = [t for t in (UNK, PAD, BOS) if t not in vocab]
-    if missing: raise ValueError(f'{path} is no vocabulary of this library: {", ".join(missing)} missing')
-    return vocab
+    path = _find(folder)/'vocab.json'
+    return check_vocab(_read_json(path, list), path)
 
-# %% ../nbs/03_model.ipynb #08d30904
+# %% ../nbs/03_model.ipynb #121a9939
 _largest = dict(emb_sz=2**16, n_hid=2**16, n_layers=2**6) # far above any AWD-LSTM: more is damage
 
 def _check_sizes(folder, config, vocab_sz):
@@ -262,7 +301,7 @@ def read_weights(
     vocab_sz: int, # Words in its vocabulary
 ) -> dict: # Tensors by fastai's names, on the CPU
     "The weights of the model in `folder`, if they are the ones that `config` and the vocabulary ask for"
-    path = Path(folder)/'model.safetensors'
+    path = _find(folder)/'model.safetensors'
     _check_sizes(folder, config, vocab_sz)
     want = {fastai_name(n): list(p.shape) for n,p in build_net(config, vocab_sz).named_parameters()}
     try:

@@ -141,6 +141,23 @@ def test_longer_reviews_begin_like_shorter_ones(lm):
     for a,b in zip(lm.generate('the', n_words=5, n=6, seed=9, raw=True), lm.generate('the', n_words=30, n=6, seed=9, raw=True)): assert b.startswith(a)
 
 
+@pytest.mark.parametrize('block', [1, 7, 1000])
+def test_noise_in_blocks_changes_nothing(lm, monkeypatch, block):
+    want = lm.generate(['the movie', 'a'], n_words=40, n=3, seed=9, stop=False)
+    monkeypatch.setattr(gen, 'BLOCK', block)
+    assert want == lm.generate(['the movie', 'a'], n_words=40, n=3, seed=9, stop=False)
+    steps = torch.stack(list(gen._noise_steps(1, [(0,0), (2,1)], 40)))
+    assert np.array_equal(steps.T.numpy(), np.stack([noise(1, 0, 0, 40), noise(1, 2, 1, 40)]))
+
+
+def test_as_many_words_as_it_takes(lm):
+    lm = biased(lm, xxbos=3.)
+    reviews = lm.generate('the movie', n_words=1000, n=9, seed=2)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert reviews == lm.generate('the movie', n_words=10**15, n=9, seed=2)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000 # KB
+
+
 def test_without_a_seed_torch_decides(lm):
     torch.manual_seed(1)
     a, b = (lm.generate('the movie', n_words=30, n=3) for _ in range(2))
@@ -255,7 +272,7 @@ def test_repetition_penalty_by_hand(lm, penalty, shift):
         for i in set(ids+new): logits[i] = logits[i]/penalty if logits[i] > 0 else logits[i]*penalty
         logits[0] = -torch.inf
         new.append(draw(logits.softmax(0)[None], torch.tensor([o])).item())
-    assert write_tokens(lm, [torch.tensor(ids)], torch.from_numpy(u)[None], [0], penalty, stop=False) == [new]
+    assert write_tokens(lm, [torch.tensor(ids)], torch.from_numpy(u)[:,None], [0], penalty, stop=False) == [new]
 
 
 @pytest.mark.parametrize('penalty', [1., 2.])
@@ -278,7 +295,7 @@ def test_no_unk(lm):
 def test_stop(lm):
     lm = biased(lm, xxbos=4.)
     prompts, u = [lm.encode('the movie')]*40, torch.from_numpy(np.stack([noise(1, 0, j, 30) for j in range(40)]))
-    on, stopped = (write_tokens(lm, prompts, u, stop=stop) for stop in (False, True))
+    on, stopped = (write_tokens(lm, prompts, u.T, stop=stop) for stop in (False, True))
     bos = lm.o2i[BOS]
     assert [len(o) for o in on] == [30]*40
     assert stopped == [o[:o.index(bos)] if bos in o else o for o in on]

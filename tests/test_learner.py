@@ -8,6 +8,7 @@ import tarfile
 from contextlib import contextmanager
 from functools import partial
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -202,7 +203,7 @@ def test_export(reviews, corpus, tmp_path):
         for o in (learn, loaded): o.text = (set_seed(3), o.predict('I like', n_words=6, no_bar=True))[1]
         assert loaded.text == learn.text
         assert loaded.generate('I like', n_words=6, seed=1) == learn.generate('I like', n_words=6, seed=1)
-        assert len(loaded.dls.train_ds) == 0 and not loaded.dls.train_ds.tokenizer.files # the model, not the corpus
+        assert len(loaded.dls.train_ds) == 0 and loaded.dls.train_ds.tokenizer.corpus is None # the model, not the corpus
         assert reviews[0][:40].encode() not in (tmp_path/f'{i}.pkl').read_bytes()
 
 
@@ -303,6 +304,21 @@ def test_epochs_must_be_numbers(make):
         name, value = *kwargs, *kwargs.values()
         refuses(lambda: learn.fit_two_stage(**kwargs), f'{name}={value!r} cannot be: it is a whole number of at least 0')
     assert not hasattr(learn, 'history')
+
+
+@pytest.mark.parametrize('lr', [float('nan'), float('inf'), 0, 0., -1e-3, None, '2e-3', [1e-3], slice(1e-5, 1e-3)])
+def test_learning_rates_must_be_above_0(make, lr):
+    learn = make()
+    before = weights_of(learn)
+    for name in ('frozen_lr', 'lr'): refuses(lambda: learn.fit_two_stage(1, epochs=1, **{name: lr}), f'^{name}=.* cannot be: it is a number above 0')
+    assert_same(weights_of(learn), before)
+    assert not hasattr(learn, 'recipe')
+
+
+def test_learning_rates_of_other_kinds(make, tmp_path):
+    learn = make()
+    with quiet(learn): learn.fit_two_stage(0, epochs=1, frozen_lr=1, lr=np.float32(1e-3))
+    assert read_config(save_lm(learn, tmp_path/'m'))['recipe'] == dict(frozen_epochs=0, frozen_lr=1., epochs=1, lr=pytest.approx(1e-3))
 
 
 @pytest.mark.parametrize('wrap', [lambda o: o, lambda o: [o], lambda o: (o,)])
@@ -632,6 +648,13 @@ def test_save_lm_does_not_overwrite_other_things(base, tmp_path):
 def test_config_against_the_folder(folder, dls, config):
     name, value = *config, *config.values()
     refuses(lambda: lm_learner(dls, pretrained=folder, config=config), f'config asks for {name}={value}, but the model in .* has .*: leave config out')
+
+
+def test_dropouts_are_those_of_the_call_as_in_stock(make, dls, tmp_path, stock):
+    folder = save_lm(make(drop_mult=.9), tmp_path/'m')
+    for kwargs in ({}, dict(drop_mult=.5)): # `SMALL` has the post's dropouts
+        assert repr(lm_learner(dls, pretrained=folder, **kwargs).model) == repr(make(**kwargs).model)
+    assert lm_learner(dls, pretrained=folder).model[0].input_dp.p == stock().model[0].input_dp.p
 
 
 def test_config_beside_the_folder(folder, dls):

@@ -3,6 +3,7 @@ import copy
 import errno
 import json
 import math
+import multiprocessing
 import os
 import pickle
 import random
@@ -150,7 +151,7 @@ def test_stopped_while_writing(target, words, config, weights, monkeypatch, stop
 def test_stopped_while_renaming(target, words, config, weights, monkeypatch, stop):
     rename = os.rename
     def stopped(a, b):
-        if Path(b) == target and Path(a).name != 'model': raise stop
+        if Path(b) == target and not Path(a).name.endswith('.old'): raise stop
         rename(a, b)
     monkeypatch.setattr(model.os, 'rename', stopped)
     with pytest.raises(stop): write_again(target, words, config, weights)
@@ -170,6 +171,71 @@ def test_the_old_model_survives_when_it_cannot_be_put_back(tmp_path, words, conf
     monkeypatch.setattr(model.os, 'rename', stuck)
     with pytest.raises(OSError): write_again(folder, words, config, weights)
     assert [contents(o.parent) for o in tmp_path.rglob('config.json')] == [before]
+    assert load_lm(folder).vocab == words
+
+
+def killed_before(step, write, monkeypatch):
+    "`write` in a process that is killed before its `step`th renaming or removal of a folder"
+    def child():
+        steps = iter(range(step))
+        def dying(f):
+            def inner(*args, **kwargs):
+                if next(steps, None) is None: os.kill(os.getpid(), signal.SIGKILL)
+                return f(*args, **kwargs)
+            return inner
+        monkeypatch.setattr(model.os, 'rename', dying(os.rename))
+        monkeypatch.setattr(model.shutil, 'rmtree', dying(shutil.rmtree))
+        write()
+    process = multiprocessing.get_context('fork').Process(target=child)
+    process.start()
+    process.join(60)
+    return process.exitcode
+
+
+def test_killed_at_each_step_of_replacing(tmp_path, words, config, weights, monkeypatch):
+    new, done = {k: v+1 for k,v in weights.items()}, []
+    for step in range(9):
+        folder = write_model(tmp_path/str(step)/'m', weights, words, config)
+        killed = killed_before(step, lambda: write_model(folder, new, words, config), monkeypatch)
+        got = load_lm(folder, precision='fp32').net.decoder.bias
+        done.append(torch.equal(got, new['1.decoder.bias']))
+        assert done[-1] or torch.equal(got, weights['1.decoder.bias'])
+        write_model(folder, new, words, config)
+        assert torch.equal(load_lm(folder, precision='fp32').net.decoder.bias, new['1.decoder.bias'])
+        assert not folder.with_name('.m.old').exists()
+        if killed == 0: break
+    assert killed == 0 and done == sorted(done) and {*done} == {False, True}
+
+
+def test_killed_between_the_renamings(tmp_path, words, config, weights, monkeypatch):
+    folder = write_model(tmp_path/'m', weights, words, config)
+    before = contents(folder)
+    rename = os.rename
+    def dying(a, b):
+        if Path(b) == folder: os.kill(os.getpid(), signal.SIGKILL)
+        rename(a, b)
+    def child():
+        monkeypatch.setattr(model.os, 'rename', dying)
+        write_again(folder, words, config, weights)
+    process = multiprocessing.get_context('fork').Process(target=child)
+    process.start()
+    process.join(60)
+    assert process.exitcode == -signal.SIGKILL and not folder.exists()
+    assert contents(tmp_path/'.m.old') == before
+    assert load_lm(folder).vocab == read_vocab(folder) == words and read_config(folder)['n_hid'] == 16
+    with largest_file(3000), pytest.raises(OSError): write_again(folder, words, config, weights)
+    assert load_lm(folder).vocab == words
+    write_again(folder, words, config, weights)
+    assert load_lm(folder, precision='fp32').net.decoder.bias[0] == weights['1.decoder.bias'][0]+1
+    assert not (tmp_path/'.m.old').exists()
+
+
+def test_what_only_looks_like_an_older_model_is_never_removed(tmp_path, words, config, weights):
+    (tmp_path/'.m.old').mkdir()
+    (tmp_path/'.m.old'/'thesis.tex').write_text('Dear mother')
+    with pytest.raises(FileExistsError, match='.m.old holds something else.*thesis.tex') as e: write_model(tmp_path/'m', weights, words, config)
+    one_sentence(e)
+    assert (tmp_path/'.m.old'/'thesis.tex').exists()
 
 
 @pytest.mark.parametrize('old', [False, True])
@@ -216,7 +282,9 @@ def test_a_link_is_followed(tmp_path, words, config, weights):
     assert sorted(o.name for o in (tmp_path/'disk').iterdir()) == ['new', 'old']
 
 
-def test_a_model_can_be_read_by_others(model_folder): assert model_folder.stat().st_mode & 0o055 == 0o055
+def test_a_model_can_be_read_by_others(model_folder):
+    assert model_folder.stat().st_mode & 0o055 == 0o055
+    for name in FILES: assert (model_folder/name).stat().st_mode & 0o044 == 0o044
 
 
 @pytest.mark.parametrize('names', [['notes.txt'], ['config.json', 'index.html'], [*FILES, 'thesis.tex'], ['.git']])
@@ -385,7 +453,10 @@ def test_extra_tensor(folder, weights, name):
     (lambda v: v[:-1], 'does not fit'), (lambda v: v+['more'], 'does not fit'), (lambda v: {w: i for i,w in enumerate(v)}, 'it holds no list'),
     (lambda v: ' '.join(v), 'it holds no list'), (lambda v: None, 'it holds no list'), (lambda v: [], 'missing'), (lambda v: [*v[:-1], 1], 'no text'),
     (lambda v: [*v[:-1], ['a']], 'no text'), (lambda v: [*v[:-1], None], 'no text'), (lambda v: ['other' if w == UNK else w for w in v], 'xxunk missing'),
-    (lambda v: ['other' if w == BOS else w for w in v], 'xxbos missing'), (lambda v: ['other' if w == 'xxpad' else w for w in v], 'xxpad missing')])
+    (lambda v: ['other' if w == BOS else w for w in v], 'xxbos missing'), (lambda v: ['other' if w == 'xxpad' else w for w in v], 'xxpad missing'),
+    (lambda v: [*v[1:], v[0]], r"begins with \['xxpad', 'xxbos', .*, not with xxunk, xxpad, xxbos"), (lambda v: [v[0], *reversed(v[1:])], 'begins with'),
+    (lambda v: sorted(v), 'begins with'), (lambda v: [*v[:20], v[19], *v[21:]], "holds the word '.*' 2 times"),
+    (lambda v: [*v[:3], *v[:-3]], "holds the word 'xxunk' 2 times"), (lambda v: [*v[:40], *['the']*24], "holds the word 'the' 25 times")])
 def test_wrong_vocabulary(folder, words, change, match):
     (folder/'vocab.json').write_text(json.dumps(change(words)))
     refuses(folder, match)
@@ -421,6 +492,12 @@ def test_config_without(folder, config, name):
 def test_config_of_another_network(folder, config, changes):
     (folder/'config.json').write_text(json.dumps({'format': 1, **config, **changes}))
     refuses(folder, 'does not fit')
+
+
+def test_a_vocabulary_that_cannot_be_read_again_is_not_written(target, words, config, weights):
+    for vocab in (words[1:] + words[:1], [*words[:-1], 'the'], [*words[:-1], 1]):
+        with pytest.raises(ValueError, match='the vocabulary') as e: write_model(target, weights, vocab, config)
+        one_sentence(e)
 
 
 def test_a_newer_config_may_say_more(folder, config):

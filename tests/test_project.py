@@ -7,7 +7,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 BIN = Path(sys.executable).parent
 NOTEBOOKS = sorted(p for p in (ROOT/'nbs').rglob('*.ipynb') if '.ipynb_checkpoints' not in p.parts)
-MODULES = ['data', 'mini', 'tokens', 'loader', 'model', 'generate', 'learner', 'evaluate', 'cli', 'book']
+MODULES = ['data', 'mini', 'tokens', 'cache', 'loader', 'model', 'generate', 'learner', 'evaluate', 'cli', 'book']
 WITHOUT_FASTAI = ['tokens', 'model', 'generate', 'evaluate', 'cli']
 
 needs_nbdev = pytest.mark.skipif(not (BIN/'nbdev_export').exists(), reason='nbdev is not installed here')
