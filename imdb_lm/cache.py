@@ -5,18 +5,18 @@
 # %% auto #0
 __all__ = ['Corpus', 'cached_tokens']
 
-# %% ../nbs/01a_cache.ipynb #036e1d4a
+# %% ../nbs/01a_cache.ipynb #04dd6f69
 import errno, json, os, shutil, sys, tempfile, time, warnings
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from hashlib import blake2b
+from importlib.metadata import version
 from itertools import accumulate, chain, groupby
 from operator import attrgetter
 from pathlib import Path
 
 import numpy as np
-import spacy
 from fastprogress.fastprogress import progress_bar
 from numpy.lib import format as npy
 
@@ -68,8 +68,8 @@ def _load(folder):
     if not whole: raise ValueError(f'{folder} is damaged')
     return res, load('about')
 
-# %% ../nbs/01a_cache.ipynb #ec82bc86
-_versions = f'1 imdb_lm {__version__} spacy {spacy.__version__} python {sys.version_info[:2]}'
+# %% ../nbs/01a_cache.ipynb #6d783038
+_versions = f'1 imdb_lm {__version__} spacy {version("spacy")} python {sys.version_info[:2]}'
 
 def _hash(parts): # of bytes
     h = blake2b(digest_size=16)

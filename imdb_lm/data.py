@@ -6,8 +6,8 @@
 __all__ = ['MAX_BYTES', 'MAX_MEMBERS', 'IMDB_URL', 'IMDB_REVIEWS', 'untar_safely', 'untar_imdb', 'untar_wt103', 'review_folders',
            'review_files', 'read_review', 'read_reviews']
 
-# %% ../nbs/00_data.ipynb #91db0c3f
-import codecs, gzip, shutil, ssl, tarfile, zlib
+# %% ../nbs/00_data.ipynb #afec8b73
+import codecs, gzip, os, shutil, ssl, tarfile, zlib
 from contextlib import contextmanager
 from functools import partial
 from http.client import HTTPException, IncompleteRead
@@ -214,14 +214,14 @@ def review_folders(
     folders = ['train', 'test', 'unsup']
     return folders if all((Path(path)/o).is_dir() for o in folders) else None
 
-# %% ../nbs/00_data.ipynb #a80dbdc3
+# %% ../nbs/00_data.ipynb #71f4ebdf
 def review_files(
     path, # a folder of .txt files, at any depth
 ) -> list: # an `L` of Path, in the order of their names, the same on every machine; never empty
     "The review files in `path`: of IMDb's three folders where they are there, else all .txt files."
     path = Path(path)
     if not path.is_dir(): raise FileNotFoundError(f'there is no folder {path}: give one with reviews in .txt files')
-    files = get_text_files(path, folders=review_folders(path)).sorted('parts') # as Paths sort, and faster
+    files = get_text_files(path, folders=review_folders(path)).sorted(lambda o: str(o).replace(os.sep, '\0')) # as Paths sort, part by part, and faster
     if files: return files
     names = sorted(o.name for o in path.iterdir())
     holds = ', '.join(names[:5]) + (f' and {len(names)-5:,} more' if len(names) > 5 else '') if names else 'nothing'

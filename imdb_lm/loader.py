@@ -6,11 +6,13 @@
 __all__ = ['as_source', 'table_texts', 'corpus_texts', 'tokens_folder', 'Tokenizer', 'Documents', 'Chunks', 'LMLoader',
            'LMTextBlock', 'lm_dblock', 'lm_dls', 'near_duplicates', 'dls_summary', 'held_out_texts']
 
-# %% ../nbs/02_loader.ipynb #d354deb2
+# %% ../nbs/02_loader.ipynb #0b48d85b
+import gc
 from collections import Counter
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
+from itertools import dropwhile, islice
 from pathlib import Path
 
 import numpy as np
@@ -87,7 +89,7 @@ def tokens_folder(
     "The folder of token caches"
     return Path(fastai_cfg().config_path)/'tokens'
 
-# %% ../nbs/02_loader.ipynb #fbb41bca
+# %% ../nbs/02_loader.ipynb #fe7ad513
 class Tokenizer(core.Tokenizer):
     "fastai's `Tokenizer` with the tokens of a whole corpus made at once, in `corpus`"
     train_setup = False # the vocabulary counts all reviews, the held-out ones too, as fastai's does
@@ -99,9 +101,17 @@ class Tokenizer(core.Tokenizer):
         n_workers: int = None, # Processes that tokenize; None: as many as it is worth
         verify: bool = False, # Compare the contents of files with the token cache, too, not only their sizes and times
     ):
-        super().__init__(WordTokenizer() if tok is None else tok)
+        super().__init__(tok)
         self.fast, self.text_col, self.errors, self.n_workers, self.verify = tok is None, text_col, errors, n_workers, verify
         self.corpus, self.places = None, {}
+
+    @property
+    def tok(self): # fastai's own word tokenizer takes a second to make, and is seldom asked
+        if self._tok is None: self._tok = WordTokenizer()
+        return self._tok
+
+    @tok.setter
+    def tok(self, tok): self._tok = tok
 
     def __getstate__(self): return {**self.__dict__, 'corpus': None, 'places': {}} # for `learn.export`, which keeps the model, not the corpus
 
@@ -124,7 +134,7 @@ class Tokenizer(core.Tokenizer):
 
     def where(self, items) -> np.ndarray:
         "The places of `items` in the corpus; None where one is not in it"
-        places = items['place'] if isinstance(items, pd.DataFrame) else [self.places.get(o) if isinstance(o, Path) else None for o in items]
+        places = items['place'].tolist() if isinstance(items, pd.DataFrame) else list(map(self.places.get, items))
         return None if None in places else np.array(places, np.int64)
 
     def get_lengths(self, items):
@@ -176,16 +186,19 @@ class Chunks:
 
     def __getitem__(self, s: slice) -> TensorText: return TensorText(torch.from_numpy(self.stretch(s.start, min(s.stop, self.ends[-1]))))
 
-# %% ../nbs/02_loader.ipynb #d942c25c
+# %% ../nbs/02_loader.ipynb #e4a92ed0
 class LMLoader(LMDataLoader):
     "`LMDataLoader`, with the same batches"
     def __init__(self, dataset, lens=None, **kwargs):
-        self.docs = _documents(dataset)
+        self.docs, self.first = _documents(dataset), 0 # the batch that an epoch begins with, in the order that there is: for a run that goes on
         super().__init__(dataset, lens=self.docs.lengths.tolist(), **kwargs)
 
     def make_chunks(self): self.chunks = Chunks(self.docs, self.items.idxs)
 
+    def shuffle_fn(self, idxs): return idxs if self.first else super().shuffle_fn(idxs)
+
     def create_batches(self, samps):
+        samps = dropwhile(lambda i: i < self.first*self.bs, samps)
         if self.after_item.fs or self.before_batch.fs: return super().create_batches(samps) # these want single rows
         return self._batches(i//self.bs for i in islice(samps, 0, None, self.bs))
 
@@ -281,7 +294,7 @@ def lm_dblock(
     read = dict(get_x=ColReader('place')) if table else dict(get_items=get_items or review_files, get_x=Transform()) # `noop` cannot be pickled
     return DataBlock(blocks=block, splitter=_both_parts(_splitter(source, valid_pct, seed, valid)), **read)
 
-# %% ../nbs/02_loader.ipynb #a31c3fe5
+# %% ../nbs/02_loader.ipynb #ed27b365
 def lm_dls(
     path: Path|str|pd.DataFrame|list, # A folder of .txt files; a .csv, .tsv, .parquet or .jsonl file; a DataFrame; a list of str
     bs: int = 128, # Rows of a batch; the post's
@@ -305,9 +318,20 @@ def lm_dls(
     source = as_source(path)
     if isinstance(source, pd.DataFrame) and source.empty: raise ValueError('the corpus is empty: give at least two reviews')
     dblock = lm_dblock(source, valid_pct, seed, max_vocab, min_freq, vocab, text_col, valid, tok, backwards, errors, n_workers, verify)
-    dsets = dblock.datasets(source)
-    _check_sizes(dsets, bs)
-    return dsets.dataloaders(path=source if isinstance(source, Path) else Path('.'), bs=bs, seq_len=seq_len)
+    with _without_gc():
+        dsets = dblock.datasets(source)
+        _check_sizes(dsets, bs)
+        return dsets.dataloaders(path=source if isinstance(source, Path) else Path('.'), bs=bs, seq_len=seq_len)
+
+# %% ../nbs/02_loader.ipynb #9331fe64
+@contextmanager
+def _without_gc():
+    "Let the garbage collector rest"
+    was = gc.isenabled()
+    gc.disable()
+    try: yield
+    finally:
+        if was: gc.enable()
 
 # %% ../nbs/02_loader.ipynb #6a8d9478
 def _check_sizes(dsets, bs):
