@@ -1,0 +1,354 @@
+"""Checkpoints: a run that was killed goes on to the same last bit, and what does not belong together is refused."""
+import errno
+import json
+import multiprocessing
+import os
+import random
+import shutil
+import signal
+import time
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from fastai.callback.core import Callback
+from fastai.text.all import set_seed
+from fastai.text.models.awdlstm import awd_lstm_lm_config
+
+import imdb_lm.training  # noqa: F401 -- lends learners their fit_two_stage
+from imdb_lm import checkpoint
+from imdb_lm.checkpoint import checkpoints, read_checkpoint, write_checkpoint
+from imdb_lm.learner import lm_learner
+from imdb_lm.loader import lm_dls
+from imdb_lm.model import load_lm
+
+pytestmark = pytest.mark.skipif(not hasattr(os, 'fork'), reason='training processes are forked here')
+SIZES = {**awd_lstm_lm_config, 'emb_sz': 8, 'n_hid': 12, 'n_layers': 2}
+RECIPE = dict(frozen_epochs=1, frozen_lr=1e-2, epochs=2, lr=5e-3)
+
+
+class At(Callback):
+    "Does something in the training batch `step` of `stage`, after all else"
+    order = 200
+    def __init__(self, step, do, stage=2): self.step, self.do, self.stage = step, do, stage
+    def after_batch(self):
+        if self.training and self.learn.run_log.stage == self.stage and self.train_iter == self.step: self.do()
+
+
+@pytest.fixture(scope='module', autouse=True)
+def one_thread():
+    "Sums come out the same only when they are made in the same order"
+    n = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(n)
+
+
+def learner(reviews, seed=1, **kwargs):
+    set_seed(seed)
+    dls = lm_dls(reviews, **{**dict(bs=4, seq_len=30, min_freq=2), **{k: kwargs.pop(k) for k in list(kwargs) if k in ('bs', 'seq_len', 'valid_pct', 'min_freq', 'seed')}})
+    return lm_learner(dls, **{**dict(config=SIZES, pretrained=False), **kwargs})
+
+
+def fit(learn, folder=None, cbs=(), **kwargs):
+    with learn.no_bar(), learn.no_logging(): learn.fit_two_stage(**{**RECIPE, **kwargs}, checkpoint=folder, cbs=list(cbs))
+    return learn
+
+
+def outcome(learn):
+    return SimpleNamespace(weights={k: v.clone() for k,v in learn.model.state_dict().items()}, curve=learn.curve, history=learn.history.drop(columns='time'))
+
+
+def result(learn):
+    "The outcome, and what the last stage leaves in the optimizer and in the recorder"
+    return SimpleNamespace(**vars(outcome(learn)), moments=[dict(o) for o in learn.opt.state_dict()['state']], values=[list(o) for o in learn.recorder.values],
+                           losses=[float(o) for o in learn.recorder.losses], lrs=learn.recorder.lrs, hps=learn.recorder.hps)
+
+
+@pytest.fixture(scope='module')
+def alone(reviews):
+    "The run that nobody disturbed"
+    return result(fit(learner(reviews)))
+
+
+def same(a, b):
+    assert a.weights.keys() == b.weights.keys() and all(torch.equal(a.weights[k], b.weights[k]) for k in a.weights)
+    pd.testing.assert_frame_equal(a.curve, b.curve, check_exact=True)
+    pd.testing.assert_frame_equal(a.history, b.history, check_exact=True)
+    if not hasattr(a, 'moments'): return
+    assert len(a.moments) == len(b.moments)
+    for x,y in zip(a.moments, b.moments):
+        assert x.keys() == y.keys() and all(torch.equal(torch.as_tensor(x[k]), torch.as_tensor(y[k])) for k in x)
+    assert (a.values, a.losses, a.lrs) == (b.values, b.losses, b.lrs)
+    assert {k: list(v) for k,v in a.hps.items()} == {k: list(v) for k,v in b.hps.items()}
+
+
+def often(monkeypatch):
+    "A checkpoint after every batch"
+    monkeypatch.setattr(checkpoint, 'SHORTEST', 0)
+    monkeypatch.setattr(checkpoint, 'SPARING', 0)
+
+
+# ---- nothing changes, and a run goes on
+
+def test_checkpoints_change_nothing(reviews, alone, tmp_path, monkeypatch):
+    often(monkeypatch)
+    same(result(fit(learner(reviews), tmp_path/'run')), alone)
+    assert len(checkpoints(tmp_path/'run')) == 2
+
+
+@pytest.mark.parametrize('stage,step', [(1, 1), (1, 5), (2, 1), (2, 9)])
+@pytest.mark.parametrize('every_batch', [True, False])
+def test_an_interrupted_run_goes_on(reviews, alone, tmp_path, monkeypatch, stage, step, every_batch):
+    if every_batch: often(monkeypatch)
+    def stop(): raise RuntimeError('the power failed')
+    with pytest.raises(RuntimeError, match='power'): fit(learner(reviews), tmp_path, [At(step, stop, stage)])
+    random.seed(99); np.random.seed(99); torch.manual_seed(99)
+    learn = learner(reviews, seed=5 if checkpoints(tmp_path) else 1) # other first weights, other random numbers
+    same(result(fit(learn, tmp_path)), alone)
+
+
+def in_child(f):
+    "Start `f` in a process of its own"
+    def run():
+        torch.set_num_threads(1)
+        f()
+    p = multiprocessing.get_context('fork').Process(target=run)
+    p.start()
+    return p
+
+
+@pytest.mark.parametrize('n', [2, pytest.param(20, marks=pytest.mark.slow)])
+def test_killed_at_any_moment(reviews, alone, tmp_path, monkeypatch, n):
+    "kill -9 at random moments, several of them in each run, until it is done"
+    often(monkeypatch)
+    start = time.monotonic()
+    fit(learner(reviews), tmp_path/'whole')
+    whole = time.monotonic() - start
+    killed = 0
+    for i in range(n):
+        folder, dice = tmp_path/f'run{i}', random.Random(i)
+        for _ in range(4):
+            p = in_child(lambda: fit(learner(reviews), folder))
+            p.join(dice.uniform(0.05, 0.6)*whole)
+            killed += p.is_alive()
+            p.kill()
+            p.join()
+        same(outcome(fit(learner(reviews, seed=i + 5 if checkpoints(folder) else 1), folder)), alone)
+    assert killed >= n
+
+
+@pytest.mark.parametrize('signum,code', [(signal.SIGTERM, 143), (signal.SIGINT, 1)])
+def test_signals_save_first(reviews, alone, tmp_path, signum, code):
+    def wait(): (tmp_path/'now').touch(); time.sleep(0.3)
+    p = in_child(lambda: fit(learner(reviews), tmp_path/'run', [At(7, wait)]))
+    while not (tmp_path/'now').exists(): time.sleep(0.01)
+    os.kill(p.pid, signum)
+    p.join(60)
+    assert p.exitcode == code
+    _, about = read_checkpoint(checkpoints(tmp_path/'run')[0])
+    assert about['place'][0] == 2 and about['step'] >= about['place'][2] >= 7
+    same(result(fit(learner(reviews), tmp_path/'run')), alone)
+
+
+def test_a_signal_while_an_epoch_is_validated(reviews, alone, tmp_path):
+    class InValidation(Callback):
+        def after_batch(self):
+            if not self.training and self.epoch == 1: os.kill(os.getpid(), signal.SIGTERM)
+    with pytest.raises(SystemExit): fit(learner(reviews), tmp_path, [InValidation()])
+    assert read_checkpoint(checkpoints(tmp_path)[0])[1]['place'][:2] == [2, 1]
+    same(result(fit(learner(reviews), tmp_path)), alone)
+
+
+def test_signal_handlers_are_put_back(reviews, tmp_path):
+    before = [signal.getsignal(o) for o in (signal.SIGINT, signal.SIGTERM)]
+    fit(learner(reviews), tmp_path)
+    assert [signal.getsignal(o) for o in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+def test_what_is_complete_is_not_done_again(reviews, alone, tmp_path, capsys):
+    first = result(fit(learner(reviews), tmp_path))
+    def never(): raise AssertionError('it trained')
+    again = fit(learner(reviews, seed=3), tmp_path, [At(1, never, 1), At(1, never, 2)])
+    assert 'is complete' in capsys.readouterr().err
+    assert all(torch.equal(v, first.weights[k]) for k,v in again.model.state_dict().items())
+    pd.testing.assert_frame_equal(again.history.drop(columns='time'), alone.history)
+    pd.testing.assert_frame_equal(again.curve, alone.curve)
+
+
+def test_it_says_where_it_goes_on(reviews, tmp_path, capsys):
+    def stop(): raise KeyboardInterrupt
+    with pytest.raises(KeyboardInterrupt): fit(learner(reviews), tmp_path, [At(3, stop)])
+    fit(learner(reviews), tmp_path)
+    assert 'Going on from step' in capsys.readouterr().err
+
+
+def test_the_table_of_a_resumed_run_is_whole(reviews, alone, tmp_path):
+    def stop(): raise KeyboardInterrupt
+    learn = learner(reviews)
+    with pytest.raises(KeyboardInterrupt): fit(learn, tmp_path, [At(len(learn.dls.train) + 2, stop)])
+    rows = []
+    learn = learner(reviews)
+    learn.logger = lambda row: rows.append(list(row))
+    with learn.no_bar(): learn.fit_two_stage(**RECIPE, checkpoint=tmp_path)
+    assert [r[0] for r in rows] == [0, 1] and all(len(r) == 6 for r in rows)
+    assert [r[:-1] for r in rows] == alone.history[alone.history.stage == 2].drop(columns='stage').values.tolist()
+
+
+@pytest.mark.parametrize('recipe', [dict(frozen_epochs=0), dict(epochs=0), dict(frozen_epochs=2, epochs=1)])
+def test_other_recipes(reviews, tmp_path, monkeypatch, recipe):
+    often(monkeypatch)
+    want = result(fit(learner(reviews), **recipe))
+    def stop(): raise KeyboardInterrupt
+    stage = 2 if recipe.get('epochs', 1) else 1
+    with pytest.raises(KeyboardInterrupt): fit(learner(reviews), tmp_path, [At(4, stop, stage)], **recipe)
+    same(result(fit(learner(reviews), tmp_path, **recipe)), want)
+    assert len(fit(learner(reviews), tmp_path, **recipe).history) == len(want.history)
+
+
+def test_a_pretrained_network_stays_frozen_in_stage_one(reviews, tmp_path, model_folder, monkeypatch):
+    often(monkeypatch)
+    new = partial(learner, reviews, pretrained=model_folder, config=None)
+    want = result(fit(new()))
+    def stop(): raise KeyboardInterrupt
+    for stage in (1, 2):
+        with pytest.raises(KeyboardInterrupt): fit(new(), tmp_path, [At(3, stop, stage)])
+    same(result(fit(new(seed=8), tmp_path)), want)
+
+
+# ---- the folder
+
+def test_the_best_is_a_model_folder(reviews, tmp_path):
+    learn = fit(learner(reviews), tmp_path)
+    best = load_lm(tmp_path/'best')
+    assert best.config['metrics']['valid_loss'] == min(learn.history.valid_loss)
+    assert best.config['recipe'] == learn.recipe
+
+
+def test_no_pickle_is_needed(reviews, tmp_path, monkeypatch):
+    def never(*args, **kwargs): raise AssertionError('a pickle was read')
+    fit(learner(reviews), tmp_path)
+    for name in ('pickle.load', 'pickle.loads', 'torch.load'): monkeypatch.setattr(name, never)
+    tensors, about = read_checkpoint(checkpoints(tmp_path)[0])
+    assert tensors['weight.0.encoder.weight'].shape[1] == 8 and about['place'] == [3, 0, 0]
+
+
+def spoil(path, name):
+    file = path/name
+    file.write_bytes(file.read_bytes()[:-9])
+
+
+@pytest.mark.parametrize('name', ['about.json', 'tensors.safetensors'])
+def test_a_damaged_checkpoint_is_passed_over(reviews, alone, tmp_path, capsys, name):
+    fit(learner(reviews), tmp_path)
+    spoil(checkpoints(tmp_path)[0], name)
+    same(result(fit(learner(reviews), tmp_path)), alone)
+    assert 'is damaged' in (err := capsys.readouterr().err) and 'going on from the one before' in err
+
+
+def test_only_damaged_checkpoints(reviews, tmp_path):
+    fit(learner(reviews), tmp_path)
+    for o in checkpoints(tmp_path): spoil(o, 'about.json')
+    with pytest.raises(ValueError, match='is damaged.*none is left before it: delete .* to begin anew'): fit(learner(reviews), tmp_path)
+
+
+def test_another_version(reviews, tmp_path):
+    fit(learner(reviews), tmp_path)
+    for o in checkpoints(tmp_path):
+        about = json.loads((o/'about.json').read_text())
+        (o/'about.json').write_text(json.dumps({**about, 'format': 99}))
+    with pytest.raises(ValueError, match='checkpoint format 99, this version of imdb_lm reads 1'): fit(learner(reviews), tmp_path)
+
+
+@pytest.mark.parametrize('change,match', [
+    (dict(bs=5), 'other bs: 4 there, 5 now'),
+    (dict(seq_len=31), 'other seq_len: 30 there, 31 now'),
+    (dict(valid_pct=0.2), 'other training reviews'),
+    (dict(min_freq=3), 'other vocabulary'),
+    (dict(config={**SIZES, 'n_hid': 13}), r'other network: .*\[48, 8\].* there, .*\[52, 8\].* now'),
+    (dict(drop_mult=0.5), 'other dropout'),
+    (dict(wd=0.3), 'other wd: None there, 0.3 now'),
+])
+def test_another_run_is_refused(reviews, tmp_path, change, match):
+    fit(learner(reviews), tmp_path)
+    with pytest.raises(ValueError, match=f'belongs to a run with {match}'): fit(learner(reviews, **change), tmp_path)
+
+
+@pytest.mark.parametrize('change,match', [(dict(epochs=3), 'recipe: epochs=2 there, epochs=3 now'), (dict(lr=1e-3), 'recipe: lr=0.005 there, lr=0.001 now'),
+                                          (dict(pct_start=0.5), "recipe: pct_start=None there, pct_start='0.5' now")])
+def test_another_recipe_is_refused(reviews, tmp_path, change, match):
+    fit(learner(reviews), tmp_path)
+    with pytest.raises(ValueError, match=f'with other {match}'): fit(learner(reviews), tmp_path, **change)
+
+
+def test_other_texts_are_refused(reviews, tmp_path):
+    fit(learner(reviews), tmp_path)
+    with pytest.raises(ValueError, match='other (training|validation) reviews'): fit(learner([reviews[1], reviews[0], *reviews[2:]]), tmp_path)
+
+
+def test_two_runs_in_one_folder(reviews, tmp_path):
+    def second():
+        with pytest.raises(RuntimeError, match='another run is writing to .*: wait for its end'): fit(learner(reviews), tmp_path)
+        raise KeyboardInterrupt
+    with pytest.raises(KeyboardInterrupt): fit(learner(reviews), tmp_path, [At(2, second)])
+
+
+def test_a_folder_that_cannot_be_written(reviews, tmp_path):
+    (tmp_path/'file').touch()
+    with pytest.raises(OSError, match='checkpoints cannot be written to .*file/run .*: name a folder that can be written'): fit(learner(reviews), tmp_path/'file'/'run')
+
+
+def test_a_full_disk_in_mid_run(reviews, alone, tmp_path, monkeypatch, capsys):
+    often(monkeypatch)
+    save = checkpoint.save_file
+    def full(*args, **kwargs):
+        if random_moment['full']: raise OSError(errno.ENOSPC, 'No space left on device')
+        save(*args, **kwargs)
+    random_moment = dict(full=False)
+    monkeypatch.setattr(checkpoint, 'save_file', full)
+    learn = fit(learner(reviews), tmp_path, [At(5, lambda: random_moment.update(full=True))])
+    same(result(learn), alone)
+    assert 'A checkpoint could not be written ([Errno 28] No space left on device): training goes on, and the last one stays.' in capsys.readouterr().err
+    random_moment.update(full=False)
+    assert not list(tmp_path.glob('part-*'))
+    same(result(fit(learner(reviews), tmp_path)), alone)
+
+
+def test_checkpoints_of_other_loaders(reviews, tmp_path):
+    learn = learner(reviews)
+    learn.dls.loaders[0] = learn.dls.train.new(cls=imdb_lm.training.LMLoader.__base__)
+    with pytest.raises(ValueError, match='checkpoints need DataLoaders made by lm_dls, not LMDataLoader'): fit(learn, tmp_path)
+
+
+def test_a_loss_that_is_not_a_number(reviews, tmp_path, monkeypatch):
+    often(monkeypatch)
+    learn = learner(reviews)
+    def poison(): learn.model[1].decoder.bias.data.fill_(float('nan'))
+    with pytest.raises(FloatingPointError, match='the loss is nan at batch 7 of .* in epoch 0, at a rate of .*: train again with a lower rate'): fit(learn, tmp_path, [At(6, poison)])
+    tensors, about = read_checkpoint(checkpoints(tmp_path)[0])
+    assert about['place'] == [2, 0, 6] and torch.isfinite(tensors['losses']).all()
+
+
+def test_the_newest_two_are_kept(tmp_path):
+    for step in (3, 20, 100): write_checkpoint(tmp_path, {'a': torch.ones(2)}, dict(step=step))
+    assert [o.name for o in checkpoints(tmp_path)] == ['step-000000100', 'step-000000020']
+    assert not list(tmp_path.glob('part-*'))
+
+
+def test_a_write_that_fails_leaves_nothing(tmp_path, monkeypatch):
+    write_checkpoint(tmp_path, {'a': torch.ones(2)}, dict(step=1))
+    def no(*args): raise OSError(errno.EIO, 'Input/output error')
+    monkeypatch.setattr(checkpoint, '_to_disk', no)
+    with pytest.raises(OSError): write_checkpoint(tmp_path, {'a': torch.ones(2)}, dict(step=2))
+    assert [o.name for o in tmp_path.iterdir()] == ['step-000000001']
+
+
+def test_copies_of_a_folder_go_on_too(reviews, alone, tmp_path):
+    def stop(): raise KeyboardInterrupt
+    with pytest.raises(KeyboardInterrupt): fit(learner(reviews), tmp_path/'a', [At(3, stop)])
+    shutil.copytree(tmp_path/'a', tmp_path/'b')
+    same(result(fit(learner(reviews), Path(tmp_path/'b'))), alone)
