@@ -27,7 +27,7 @@ def without_lost(text, back):
     res, k = ['', ''], 0
     for piece in text.split():
         pair = piece, back[k:k+len(piece)]
-        held = len(piece) > 1 and re.fullmatch(r'[A-Z][^a-z]*|[^A-Z]+|[A-Z][^A-Z]*', piece)
+        held = len(piece) > 1 and re.fullmatch(r'[A-Z][^a-z]*|[a-z][^A-Z]*|[A-Z][^A-Z]*', piece)
         res = [o + (new if held else new.lower()) for o,new in zip(res, pair)]
         k += len(piece)
     return res[0], res[1] + back[k:]

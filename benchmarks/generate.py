@@ -93,7 +93,6 @@ def speeds(n_words, rounds):
     "Rows of the table: everybody's words a second, and the share of the limits"
     everybody, top = list(writers(n_words)), limits()
     with torch.no_grad():
-        for _,_,_,f in everybody: f()
         times = [[seconds(f) for *_,f in everybody] for _ in range(rounds)]
     rate = [rows*n/median(t) for (_,rows,n,_),t in zip(everybody, zip(*times))]
     stock = rate[[o[0] for o in everybody].index('learn.predict')]
@@ -113,7 +112,7 @@ def perplexities(folder, texts):
     "Rows of the table: what each precision does to a trained model"
     from imdb_lm.model import load_lm
     files = sorted(Path(texts).rglob('*.txt'))
-    texts = [f.read_text(encoding='utf-8') for f in files[::max(1, len(files)//40)]]
+    texts = [f.read_text(encoding='utf-8') for f in files[::max(1, len(files)//12)]]
     exact = None
     for name in ('fp32', 'int8', 'bf16'):
         p = load_lm(folder, name).perplexity(texts)

@@ -20,7 +20,7 @@ from fastcore.docments import docments
 
 from . import __version__
 
-# %% ../nbs/08_cli.ipynb #7d96c5a7
+# %% ../nbs/08_cli.ipynb #aa04d418
 app = typer.Typer(add_completion=True, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None,
                   context_settings={'help_option_names': ['-h', '--help']})
 DEBUG = '--debug'
@@ -35,7 +35,7 @@ def _one_line(f):
         try:
             f(*args, **kwargs)
             print(end='', flush=True)
-        except KeyboardInterrupt: _fail('stopped', 130)
+        except KeyboardInterrupt as e: _fail(str(e) or 'stopped', 130)
         except BrokenPipeError:
             _give_up_stdout()
             raise typer.Exit(1)
@@ -214,7 +214,44 @@ def _prompts(args):
     piped = [] if sys.stdin is None or sys.stdin.isatty() else sys.stdin.read().splitlines()
     return piped or ['']
 
-# %% ../nbs/08_cli.ipynb #dbdca577
+# %% ../nbs/08_cli.ipynb #c8c82330
+def _show(pieces):
+    "Print pieces of text as they come; they end with an empty line, whatever ends them"
+    try:
+        for o in pieces: print(o, end='', flush=True)
+    finally: print('\n')
+
+def _print_reviews(lm, prompts, json, **kwargs):
+    "Each review as soon as it is there"
+    from imdb_lm.generate import Writing, stream
+    if sys.stdout.isatty() and not json and kwargs['n'] == len(prompts) == 1: return _show(stream(lm, prompts[0], **kwargs))
+    writing = Writing(lm, prompts, **kwargs)
+    for row in writing.in_order():
+        text = writing.text(row)
+        print(dumps(dict(prompt=prompts[row.key[0]], text=text), ensure_ascii=False) if json else f'{text}\n', flush=sys.stdout.isatty())
+
+# %% ../nbs/08_cli.ipynb #fc5fefe6
+def _progress(every=None):
+    "Tells on stderr how many reviews are there, how fast they come, and how long it will take; a terminal hears it more often"
+    from time import monotonic
+    tty, start, told = sys.stderr.isatty(), monotonic(), [0., None]
+    every = every or (.2 if tty else 10)
+    def tell(done, total, words):
+        told[1] = done-1 if told[1] is None else told[1]
+        now = monotonic() - start
+        if now - told[0] < every and done < total: return
+        told[0], rate = now, (done - told[1])/max(now, 1e-9)
+        print(f'{done:,} of {total:,} reviews, {rate:,.1f} reviews/s, {words/max(now, 1e-9):,.0f} words/s, {(total - done)/rate:,.0f} s left',
+              end='\r' if tty and done < total else '\n', file=sys.stderr, flush=True)
+    return tell
+
+def _write_file(lm, model, out, prompts, **kwargs):
+    from imdb_lm.model import model_hash
+    from imdb_lm.reviews import write_reviews
+    try: write_reviews(lm, out, prompts, model_hash(model), progress=_progress(), **kwargs)
+    except KeyboardInterrupt: raise KeyboardInterrupt(f'stopped: what is written is in {out}, and the same command with --resume goes on') from None
+
+# %% ../nbs/08_cli.ipynb #c3f9cda5
 @command
 def generate(
     prompts: Optional[list[str]] = None, # How the reviews begin; without any, lines from a pipe, else a review from its beginning
@@ -226,20 +263,29 @@ def generate(
     top_p: Optional[float] = None, # Choose among the likeliest words that together reach this probability
     min_p: Optional[float] = None, # Choose among words with at least this share of the likeliest one's probability
     repetition_penalty: float = 1., # Above 1 makes words that were there less likely
+    banned: Optional[list[str]] = None, # A word never to write; may be given several times
+    min_words: int = 0, # Words before which no review ends
     seed: Optional[int] = None, # The same seed gives the same reviews
     stop: bool = True, # End where the review ends
     raw: bool = False, # Print tokens as the model wrote them
     json: bool = False, # Print a line of JSON for each review
+    out: Optional[Path] = None, # Write the reviews to this file, a line of JSON for each
+    resume: bool = False, # Go on with the file that --out names, if it is there
 ):
     """Write reviews.
 
     Example: imdb_lm generate "I like this movie because" --n 3 --temperature 0.9
     """
+    if resume and not out: raise ValueError('--resume needs --out: name the file to go on with')
+    if out:
+        from imdb_lm.reviews import check_out
+        check_out(out, resume)
     from imdb_lm.model import load_lm
-    prompts = _prompts(prompts)
-    reviews = load_lm(model).generate(prompts, n_words, n, temperature, top_k, top_p, min_p, repetition_penalty, stop=stop, seed=seed, raw=raw)
-    for prompt,texts in zip(prompts, reviews):
-        for text in texts: print(dumps(dict(prompt=prompt, text=text), ensure_ascii=False) if json else f'{text}\n')
+    prompts, lm = _prompts(prompts), load_lm(model)
+    how = dict(n_words=n_words, n=n, temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p, repetition_penalty=repetition_penalty,
+               banned=banned or (), min_words=min_words, seed=seed, stop=stop, raw=raw)
+    if out: _write_file(lm, model, out, prompts, resume=resume, **how)
+    else: _print_reviews(lm, prompts, json, **how)
 
 # %% ../nbs/08_cli.ipynb #a2ea30b4
 def _bars_on_stderr(): return redirect_stdout(sys.stderr if sys.stderr.isatty() else StringIO())

@@ -5,8 +5,9 @@
 # %% auto #0
 __all__ = ['SIZES', 'read_pair', 'TrimMemory', 'lm_learner', 'History', 'language_model', 'save_lm', 'convert_pair']
 
-# %% ../nbs/05_learner.ipynb #eb9a1616
+# %% ../nbs/05_learner.ipynb #383aba46
 import ctypes, pickle, sys
+from collections.abc import Iterator
 from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
@@ -28,8 +29,9 @@ from fastcore.foundation import L
 from fastcore.meta import delegates
 
 from .data import untar_wt103
-from .generate import generate
-from .model import NETWORK, LanguageModel, build_net, check_recipe, fastai_name, read_config, read_vocab, read_weights, write_model
+from .generate import Writing
+from .model import LanguageModel, check_recipe, read_config, read_vocab, read_weights, write_model
+from .network import NETWORK, build_net, fastai_name
 from .tokens import BOS, PAD, UNK
 
 # %% ../nbs/05_learner.ipynb #b82bf9ec
@@ -207,15 +209,24 @@ def _check_tokenizer(dls):
     if any(f.name == 'reverse_text' for f in dls.train_ds.tls[0].tfms.fs):
         raise ValueError('a model that reads backwards cannot write here, and has no model folder: use learn.predict, learn.save, learn.save_encoder')
 
-# %% ../nbs/05_learner.ipynb #bcf26b8a
+# %% ../nbs/05_learner.ipynb #3b8f3581
 @patch
-@delegates(generate, but=['lm'])
+@delegates(Writing, but=['lm', 'prompts'])
 def generate(self: LMLearner,
     prompts: str|list = '', # How the reviews begin: a str, or a list of str; '' begins a review of its own
     **kwargs
 ) -> list: # list of n str for a str; for a list of prompts a list of such lists
     "Reviews that begin with `prompts`"
     return language_model(self).generate(prompts, **kwargs)
+
+@patch
+@delegates(Writing, but=['lm', 'prompts'])
+def stream(self: LMLearner,
+    prompts: str|list = '', # As for `generate`
+    **kwargs
+) -> Iterator: # For one review its pieces, str; for a list of prompts or n > 1 pairs: index of the review, piece
+    "Reviews that begin with `prompts`, piece by piece"
+    return language_model(self).stream(prompts, **kwargs)
 
 # %% ../nbs/05_learner.ipynb #3e6b6c6e
 def save_lm(

@@ -136,10 +136,10 @@ def test_what_the_help_says(typed, corpus):
 
 def test_options_are_the_arguments_of_python():
     import inspect
-    from imdb_lm.generate import generate
-    ours, theirs = (inspect.signature(f).parameters for f in (cli.generate, generate))
-    assert set(theirs) - set(ours) == {'lm', 'no_unk'}
-    for name in set(ours) & set(theirs) - {'prompts'}: assert ours[name].default == theirs[name].default
+    from imdb_lm.generate import Writing
+    ours, theirs = (inspect.signature(f).parameters for f in (cli.generate, Writing))
+    assert set(theirs) - set(ours) == {'lm', 'no_unk'} and set(ours) - set(theirs) == {'model', 'json', 'out', 'resume'}
+    for name in set(ours) & set(theirs) - {'prompts', 'banned'}: assert ours[name].default == theirs[name].default
 
 
 @pytest.mark.parametrize('args', [['--help'], ['--version'], ['generate', '--help'], ['train', '--help'], ['generate', '--nonsense'],
@@ -346,9 +346,10 @@ def test_options_reach_the_reviews(typed, model_folder, lm):
     for args,kwargs in [(['--n', 2], dict(n=2)), (['--n-words', 3], dict(n_words=3)), (['--temperature', 0], dict(temperature=0)),
         (['--top-k', 2], dict(top_k=2)), (['--top-p', .3], dict(top_p=.3)),
                         (['--min-p', .5], dict(min_p=.5)), (['--repetition-penalty', 2], dict(repetition_penalty=2.)),
+                        (['--banned', 'good', '--banned', 'bad'], dict(banned=['good', 'bad'])), (['--min-words', 60], dict(min_words=60)),
                         (['--no-stop'], dict(stop=False)), (['--raw'], dict(raw=True))]:
         assert say(*args) == lm.generate('the movie', seed=5, **kwargs)
-        assert kwargs.keys() == {'n'} or say(*args) != lm.generate('the movie', seed=5) or kwargs == {'stop': False}
+        assert kwargs.keys() == {'n'} or say(*args) != lm.generate('the movie', seed=5) or kwargs.keys() & {'stop', 'banned', 'min_words'}
 
 
 @pytest.mark.parametrize('option', ['--n=0', '--n=-2', '--n-words=0', '--n-words=-1', '--temperature=-1', '--temperature=nan', '--temperature=inf',
@@ -430,6 +431,58 @@ def test_ctrl_c(model_folder):
         p.send_signal(signal.SIGINT)
         out, err = p.stdout.read(), p.stderr.read()
     assert (p.returncode, out, err) == (130, '', 'imdb_lm: stopped\n')
+
+
+def in_a_terminal(*args, stop_after=None):
+    "What a terminal shows of stdout, and the exit code; stopped by Ctrl-C when so many bytes are there"
+    ours, theirs = pty.openpty()
+    heard = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)
+    with start(*args, stdout=theirs, preexec_fn=heard) as p:
+        os.close(theirs)
+        shown, pieces = b'', 0
+        while True:
+            try: piece = os.read(ours, 1000)
+            except OSError: break
+            shown, pieces = shown + piece, pieces + 1
+            if stop_after and len(shown) > stop_after: p.send_signal(signal.SIGINT); stop_after = None
+        err = p.stderr.read()
+    os.close(ours)
+    return shown.decode().replace('\r\n', '\n'), p.returncode, err, pieces
+
+
+def test_words_appear_in_a_terminal(model_folder, lm):
+    shown, rc, err, _ = in_a_terminal('generate', 'the movie', '--model', model_folder, '--seed', 1)
+    assert (shown, rc, err) == (lm.generate('the movie', seed=1)[0] + '\n\n', 0, '')
+    shown, rc, err, _ = in_a_terminal('generate', 'the movie', '--model', model_folder, '--seed', 1, '--n', 3)
+    assert (shown, rc, err) == (''.join(f'{o}\n\n' for o in lm.generate('the movie', seed=1, n=3)), 0, '')
+
+
+def test_ctrl_c_keeps_what_was_shown(model_folder, lm):
+    shown, rc, err, pieces = in_a_terminal('generate', 'the movie', '--model', model_folder, '--seed', 1, '--n-words', 10**9, '--no-stop', stop_after=500)
+    assert (rc, err) == (130, 'imdb_lm: stopped\n') and pieces > 2
+    assert lm.generate('the movie', seed=1, n_words=len(shown), stop=False)[0].startswith(shown.rstrip('\n')) and shown.endswith('\n\n')
+
+
+def test_a_file_of_reviews(typed, model_folder, lm):
+    call = ['generate', 'the movie', '--model', model_folder, '--seed', 1, '--out', 'r.jsonl', '--n']
+    rc, out, err = typed(*call, 3)
+    assert (rc, out) == (0, '') and re.fullmatch(r'3 of 3 reviews, [\d,.]+ reviews/s, [\d,]+ words/s, 0 s left\n', err)
+    one_line(typed(*call, 3), 'r.jsonl is there already: go on with it by resume')
+    rc, out, err = typed(*call, 9, '--resume')
+    assert rc == 0 and [json.loads(o)['text'] for o in open('r.jsonl')] == lm.generate('the movie', n=9, seed=1)
+    one_line(typed(*call, 9, '--resume', '--top-k', 3), 'top_k=None, this run top_k=3')
+    one_line(typed(*call[:4], '--resume'), '--resume needs --out')
+    one_line(typed('generate', '--model', 'nowhere', '--out', 'no/r.jsonl'), 'make the folder')
+
+
+def test_ctrl_c_while_writing_a_file(model_folder, tmp_path):
+    heard = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)
+    with start('generate', 'the', '--model', model_folder, '--n', 10**6, '--no-stop', '--out', 'r.jsonl', cwd=tmp_path, preexec_fn=heard) as p:
+        while not (tmp_path/'r.jsonl').exists() or not (tmp_path/'r.jsonl').stat().st_size: time.sleep(.05)
+        p.send_signal(signal.SIGINT)
+        out, err = p.communicate()
+    assert p.returncode == 130 and out == '' and 'imdb_lm: stopped: what is written is in r.jsonl, and the same command with --resume goes on\n' in err
+    assert 'Traceback' not in err and (tmp_path/'r.jsonl').read_bytes().endswith(b'\n')
 
 
 def test_ctrl_c_while_training(typed, corpus, monkeypatch):

@@ -1,7 +1,9 @@
 """Reviews: words come with the probability that the network gives them, the controls do what they say, prompts come back, text is readable."""
 import copy
 import resource
+import weakref
 from collections import Counter
+from itertools import islice
 
 import numpy as np
 import pytest
@@ -10,8 +12,10 @@ from hypothesis import HealthCheck, example, given, settings, strategies as st
 from scipy.stats import chisquare
 
 import imdb_lm.generate as gen
-from imdb_lm.generate import MAX_REP, detokenize, draw, join_review, noise, unmark, word_probs, write_tokens
-from imdb_lm.model import LanguageModel
+from imdb_lm.generate import Row, draw, noise, word_probs, write_rows
+from imdb_lm.model import LanguageModel, load_lm
+from imdb_lm.network import has_int8
+from imdb_lm.text import join_review
 from imdb_lm.tokens import BOS, PAD, SPECIAL_TOKENS, UNK, tokenize
 
 FREE = dict(temperature=1., no_unk=False, stop=False) # no control at all
@@ -42,6 +46,13 @@ def words_of(review, prompt):
     return new[len(old):]
 
 
+def written(lm, prompts, numbers, **controls):
+    "What is added to each of `prompts`, ids by ids: the word for each of its numbers"
+    rows = [Row(i, ids, iter(u.tolist())) for i,(ids,u) in enumerate(zip(prompts, numbers))]
+    for _ in write_rows(lm, rows, n_words=len(numbers[0]), **controls): pass
+    return [r.new for r in rows]
+
+
 # ---- the same distribution
 
 def agree(counts, p):
@@ -70,12 +81,11 @@ def test_words_are_drawn_with_their_probability(lm, temperature):
 def test_going_on_equals_reading_again(lm):
     for prompt in PROMPTS:
         ids = lm.encode(prompt).tolist()
-        h, state = gen._read_prompts(lm, [lm.encode(prompt)])
+        h, state = gen._read_prompts(lm, [lm.encode(prompt)], {})
         for i in range(5):
             np.testing.assert_allclose(lm.net.decoder(h)[0].softmax(-1).numpy(), after(lm, ids), atol=1e-5)
             ids.append(10+i)
-            h, state = lm.net(torch.tensor([[10+i]]), state)
-            h = h[:,-1]
+            h, state = lm.net.step(torch.tensor([10+i]), state)
 
 
 def slow_tokens(lm, prompt, i, n_words, seed, banned, **controls):
@@ -115,7 +125,6 @@ def test_greedy_takes_the_likeliest(lm):
 
 
 def test_bf16_and_fp32_agree_on_what_is_likely(model_folder, lm):
-    from imdb_lm.model import load_lm
     half = load_lm(model_folder, precision='bf16')
     assert half.generate('the movie', n_words=5, n=70, top_k=1, seed=1) == half.generate('the movie', n_words=5, n=70, temperature=0)
 
@@ -146,8 +155,7 @@ def test_noise_in_blocks_changes_nothing(lm, monkeypatch, block):
     want = lm.generate(['the movie', 'a'], n_words=40, n=3, seed=9, stop=False)
     monkeypatch.setattr(gen, 'BLOCK', block)
     assert want == lm.generate(['the movie', 'a'], n_words=40, n=3, seed=9, stop=False)
-    steps = torch.stack(list(gen._noise_steps(1, [(0,0), (2,1)], 40)))
-    assert np.array_equal(steps.T.numpy(), np.stack([noise(1, 0, 0, 40), noise(1, 2, 1, 40)]))
+    assert list(islice(gen._numbers(1, 2, 1), 40)) == noise(1, 2, 1, 40).tolist()
 
 
 def test_as_many_words_as_it_takes(lm):
@@ -238,6 +246,24 @@ def test_a_network_that_diverged(lm, bad, temperature):
     assert '\n' not in str(e.value)
 
 
+def test_draw_over_blocks():
+    weights = torch.randn(40, 60_008, generator=torch.Generator().manual_seed(1)).mul(3).exp()
+    weights[:, 5000:6000] = 0
+    weights[3, :60_000] = 0
+    u = torch.rand(40, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    for u in (u, u*0, u*0 + 1 - 2**-53, u*1e-9):
+        ids, cdf = draw(weights, u), weights.double().cumsum(1)
+        assert (weights.gather(1, ids[:,None]) > 0).all()
+        point, ends = (u*cdf[:,-1])[:,None], cdf.gather(1, ids[:,None])
+        assert (point < ends*(1+1e-6)).all() and (point >= (ends - weights.gather(1, ids[:,None]))*(1-1e-6)).all()
+
+
+def test_draw_over_blocks_has_the_right_shares():
+    p = torch.rand(1, 700, generator=torch.Generator().manual_seed(1))**4
+    ids = draw(p.expand(200_000, -1), torch.rand(200_000, generator=torch.Generator().manual_seed(2), dtype=torch.float64))
+    assert agree(ids.bincount(minlength=700).numpy(), p[0].double().numpy())
+
+
 def test_draw_never_takes_what_cannot_be():
     p = torch.tensor([[0., .5, 0., .5, 0.]]).expand(4, -1)
     assert draw(p, torch.tensor([0., .4999, .5, 1-2**-53], dtype=torch.float64)).tolist() == [1, 1, 3, 3]
@@ -272,7 +298,7 @@ def test_repetition_penalty_by_hand(lm, penalty, shift):
         for i in set(ids+new): logits[i] = logits[i]/penalty if logits[i] > 0 else logits[i]*penalty
         logits[0] = -torch.inf
         new.append(draw(logits.softmax(0)[None], torch.tensor([o])).item())
-    assert write_tokens(lm, [torch.tensor(ids)], torch.from_numpy(u)[:,None], [0], penalty, stop=False) == [new]
+    assert written(lm, [torch.tensor(ids)], [u], banned=[0], repetition_penalty=penalty, stop=False) == [new]
 
 
 @pytest.mark.parametrize('penalty', [1., 2.])
@@ -294,8 +320,8 @@ def test_no_unk(lm):
 
 def test_stop(lm):
     lm = biased(lm, xxbos=4.)
-    prompts, u = [lm.encode('the movie')]*40, torch.from_numpy(np.stack([noise(1, 0, j, 30) for j in range(40)]))
-    on, stopped = (write_tokens(lm, prompts, u.T, stop=stop) for stop in (False, True))
+    prompts, u = [lm.encode('the movie')]*40, [noise(1, 0, j, 30) for j in range(40)]
+    on, stopped = (written(lm, prompts, u, stop=stop) for stop in (False, True))
     bos = lm.o2i[BOS]
     assert [len(o) for o in on] == [30]*40
     assert stopped == [o[:o.index(bos)] if bos in o else o for o in on]
@@ -318,6 +344,124 @@ def test_raw_and_readable_are_the_same_review(lm):
         for raw,text in zip(lm.generate(prompt, n=3, seed=8, raw=True), lm.generate(prompt, n=3, seed=8)):
             tokens = tokenize([prompt])[0]
             assert text == join_review(prompt, tokens, words_of(raw, prompt))
+
+
+# ---- words that may not be, reviews that may not end
+
+def test_banned(lm):
+    allowed = lm.generate('the', n_words=30, n=10, seed=1, raw=True)
+    assert any('good' in words_of(r, 'the') for r in allowed)
+    for banned in (['good'], ['GOOD', 'Good'], ['good', 'movie', 'zyzzyva']):
+        for c in [{}, dict(temperature=0), dict(top_k=1), dict(repetition_penalty=.2), dict(stop=False)]:
+            assert not any('good' in words_of(r, 'the') for r in lm.generate('the', n_words=30, n=10, seed=1, raw=True, banned=banned, **c))
+    assert lm.generate('the', n_words=30, n=10, seed=1, raw=True, banned=[]) == allowed
+
+
+@pytest.mark.parametrize('banned, match', [('good', "banned='good' cannot be: banned is a list"), (3, 'banned=3 '), (None, 'banned=None '), ([3], r'banned=\[3\] '),
+    (["don't"], r"banned=\"don't\" cannot be: it is 2 tokens \(do n't\)"), ([''], 'it is 0 tokens'), (['very good'], 'it is 2 tokens')])
+def test_banned_that_cannot_be(lm, banned, match):
+    with pytest.raises(ValueError, match=match) as e: lm.generate('the', banned=banned)
+    assert '\n' not in str(e.value)
+
+
+def test_no_word_is_left(lm, words):
+    only = [w for w in words if w not in (UNK, BOS)]
+    for c in [dict(banned=words), dict(banned=[w for w in words if w != UNK]), dict(banned=only, min_words=1)]:
+        with pytest.raises(ValueError, match='no word is left to choose.*ban fewer') as e: lm.generate('the', **c)
+        assert '\n' not in str(e.value)
+    assert lm.generate('the', banned=only) == ['the']
+    assert lm.generate('the', banned=words[1:], no_unk=False, n_words=2, raw=True) == ['the xxunk xxunk']
+
+
+def test_min_words(lm):
+    lm = biased(lm, xxbos=6.)
+    def lengths(**c): return [len(words_of(r, 'the')) for r in lm.generate('the', n_words=20, n=30, seed=1, raw=True, banned=[PAD], **c)]
+    assert min(lengths()) == 0
+    assert min(lengths(min_words=7)) == 7 and lengths(min_words=20) == [20]*30
+    assert set(lengths(min_words=4, temperature=0)) == {4}
+
+
+# ---- a full batch
+
+@pytest.mark.parametrize('rows', [1, 3, 8])
+def test_the_batch_stays_full(lm, monkeypatch, rows):
+    lm = biased(lm, xxbos=3.)
+    monkeypatch.setattr(gen, 'ROWS', rows)
+    writing = gen.Writing(lm, ['the movie', 'a'], n=20, n_words=40, seed=3)
+    steps, ended = [], 0
+    for touched in writing.steps():
+        steps.append(len(touched))
+        assert len(touched) == min(rows, 40 - ended)
+        ended += sum(r.ended for r in touched)
+    assert ended == 40 and len(steps) < 1.2*sum(len(r.new)+1 for r in writing.in_order())/rows + 40
+
+
+def test_memory_does_not_grow_with_the_reviews(lm, monkeypatch):
+    monkeypatch.setattr(gen, 'ROWS', 8)
+    alive = weakref.WeakSet()
+    class Counted(Row):
+        def __init__(self, *args):
+            super().__init__(*args)
+            alive.add(self)
+    monkeypatch.setattr(gen, 'Row', Counted)
+    writing = gen.Writing(biased(lm, xxbos=3.), ['the movie'], n=400, n_words=20, seed=3)
+    most = max(len(alive) for _ in writing.in_order())
+    assert most <= 20*8
+
+
+@pytest.mark.skipif(not has_int8(), reason='needs an x86 processor')
+def test_int8_writes_the_same_in_any_company(model_folder, monkeypatch):
+    lm = load_lm(model_folder, precision='int8')
+    many = lm.generate(['the movie', 'a'], n=8, n_words=12, seed=2)
+    for rows in (1, 5):
+        monkeypatch.setattr(gen, 'ROWS', rows)
+        assert lm.generate(['the movie', 'a'], n=8, n_words=12, seed=2) == many
+
+
+def test_surprisal_of_what_is_written(lm):
+    for c in [{}, dict(temperature=.3, top_k=5), dict(repetition_penalty=2.)]:
+        writing = gen.Writing(lm, ['the movie'], n=5, n_words=12, seed=1, **c)
+        for row in writing.in_order(scored=True):
+            ids = row.ids.tolist()
+            want = [-np.log(after(lm, ids + row.new[:k])[i]) for k,i in enumerate(row.new)]
+            assert row.surprisal == pytest.approx(want, abs=1e-4)
+
+
+# ---- piece by piece
+
+@pytest.mark.parametrize('controls', [{}, dict(n=5), dict(raw=True), dict(n=3, raw=True), dict(temperature=0), dict(min_words=5, banned=['good'])])
+def test_pieces_add_up_to_the_reviews(lm, controls):
+    lm = biased(lm, xxmaj=2., xxrep=1., xxbos=1.)
+    for prompt in PROMPTS[:16]:
+        reviews, texts = lm.generate(prompt, n_words=20, seed=3, **controls), {}
+        for o in lm.stream(prompt, n_words=20, seed=3, **controls):
+            i, piece = o if controls.get('n') else (0, o)
+            texts[i] = texts.get(i, '') + piece
+        assert [texts[i] for i in range(len(reviews))] == reviews
+
+
+def test_streams_of_several_prompts(lm):
+    pieces, texts = list(lm.stream(PROMPTS, n_words=9, n=2, seed=3)), ['']*2*len(PROMPTS)
+    for i,piece in pieces: texts[i] += piece
+    assert texts == sum(lm.generate(PROMPTS, n_words=9, n=2, seed=3), [])
+    assert [i for i,_ in pieces] != sorted(i for i,_ in pieces)
+    assert list(lm.stream([])) == []
+    assert ''.join(o for _,o in lm.stream(['the'], seed=1)) == lm.generate('the', seed=1)[0]
+
+
+def test_a_stream_comes_as_it_is_made(lm, monkeypatch):
+    steps = []
+    def step(*args): return steps.append(1) or type(lm.net).step(lm.net, *args)
+    monkeypatch.setattr(lm.net, 'step', step, raising=False)
+    pieces = lm.stream('the movie', n_words=30, stop=False, seed=1, banned=['xxmaj', 'xxup', 'xxrep', 'xxwrep', BOS, PAD, 'xxfake'])
+    assert next(pieces) == 'the movie' and len(steps) <= 1
+    next(pieces), next(pieces)
+    assert len(steps) <= 4
+
+
+def test_what_cannot_be_streamed(lm):
+    with pytest.raises(ValueError, match='n_words=0'): lm.stream('the', n_words=0)
+    with pytest.raises(TypeError, match='is no prompt'): lm.stream(None)
 
 
 # ---- prompts
@@ -388,75 +532,3 @@ def test_half_a_character_is_no_prompt(lm):
 def test_numbers_of_other_kinds(lm):
     a = lm.generate('the', n=np.int64(2), n_words=np.int32(5), temperature=np.float32(.75), top_p=np.float64(.9), seed=np.int64(3))
     assert a == lm.generate('the', n=2, n_words=5, top_p=.9, seed=3)
-
-
-# ---- readable text
-
-def tokens(s): return s.split(' ')
-
-
-@pytest.mark.parametrize('marked, text', [
-    ('xxrep 3 ! hello there', '!!! hello there'), ('xxrep 3 ! xxmaj hello xxrep 2 ? you', '!!! Hello?? you'), ('xxrep 3 !', '!!!'), ('xxrep 3', ''),
-    ('xxrep', ''),
-    ('xxwrep 3 no way out', 'no no no way out'), ('xxwrep 3 xxmaj no way', 'No No No way'), ('xxmaj xxwrep 3 no way', 'No No No way'),
-    ('xxwrep 3', ''), ('xxwrep', ''),
-    ('xxwrep 2 ha xxwrep 2 ho he', 'ha ha ho ho he'), ('xxrep 4 xxup b he', 'BBBB he'), ('xxup xxrep 4 b he', 'BBBB he'),
-    ('xxmaj hello there', 'Hello there'), ('xxup hello there', 'HELLO there'), ('xxmaj xxmaj hello there', 'Hello there'), ('xxmaj', ''),
-    ('xxup xxbos hello', 'HELLO'),
-    ('xxbos xxmaj hello xxbos there xxpad xxfake it', 'Hello there it'), ('xxrep many a b', 'A b'), ('xxrep -3 a b', 'A b'), ('xxrep 0 a b', 'B'),
-    ('xxrep ² a b', 'A b'),
-    ('you xxmaj i i', 'you I I'), ("do n't stop", "don't stop"), ("it 's a film", "it's a film"), ("the actors ' work", "the actors' work"),
-    ('he ca n\'t , can not', "he can't, cannot"),
-    ('so - so film', 'so-so film'), ('3 / 10 stars', '3/10 stars'), ('( a film ) it', '(a film) it'), ('the " good " film', 'the "good" film'),
-    ('" good " " bad " it', '"good" "bad" it'),
-    ('$ 5 and 20 % off', '$5 and 20% off'), ('one . \n\n two', 'one.\n\ntwo'), ('one \n\n xxmaj two', 'one\n\nTwo'), ('', ''), ('. . .', '...'),
-    ('a', 'A'), ('the', 'the')])
-def test_detokenize(marked, text):
-    assert detokenize(tokens(marked)) == text
-
-
-def test_counts_are_bounded():
-    assert detokenize(tokens('xxwrep 30000000 a b')).split() == ['A', *['a']*(MAX_REP-1), 'b']
-    assert detokenize(tokens('xxrep 30000000 ! but')) == '!'*MAX_REP + ' but'
-    assert detokenize(['xxrep', '9'*5000, '!', 'but']) == '!'*MAX_REP + ' but'
-
-
-@pytest.mark.parametrize('text', [
-    'I don\'t like "A Night in Lodz" (1954); it\'s a so-so film!!! SAD, isn\'t it? A 3/10.\n\nYou cannot win…',
-    "The actors' work, they'll say, is \"great\".", '', 'I',
-    'First paragraph.\n\nA second one: $5 & 20% off [really]', 'A film.', "He'd say; we're late & we've lost.",
-    'She said: "it is." And "yes!" he said.', 'No no no!',
-    'WOW!!!!!!!!!!', 'OK, ok… Ok?', 'A very very very long film', "Don't! Won't! Can't!", 'U.S. troops and Dr. Who', 'One\ntwo', 'the naïve, 你好', 'X, y and I'])
-def test_text_comes_back(text): assert detokenize(tokenize([text])[0]) == text
-
-
-@pytest.mark.parametrize('text', ['It is 10:30', '(Really?) Yes - no.', '"No." And "Yes!" he said.', "rock 'n' roll", 'a ; b', 'é, ü', '...and',
-    'http://a.b/c?d=e', '5$ - 10%', 'd’oh'])
-def test_text_comes_back_with_the_same_tokens(text):
-    once = detokenize(tokenize([text])[0])
-    assert detokenize(tokenize([once])[0]) == once
-
-
-token = st.sampled_from([*SPECIAL_TOKENS, 'xxfake', '3', '100', '99999999999', '0', '²', '-1', '', ' ', '▁', '\n', '▁\n▁', '"', '``', "n't", "'s",
-    'i', 'A', '.', '(', ')', 'can', 'not']) | st.text(max_size=5)
-
-
-@often
-@given(st.lists(token, max_size=40))
-def test_any_tokens_make_a_text(tokens):
-    text = detokenize(tokens)
-    assert len(text) <= MAX_REP*sum(3*len(t)+1 for t in tokens)
-    assert not {'xxmaj', 'xxup', 'xxrep', 'xxwrep', 'xxbos', 'xxpad'} & (set(text.split()) - {t for o in tokens for t in o.split() if t != o})
-    assert unmark(tokens) is not tokens
-
-
-@often
-@given(st.lists(token, max_size=20), st.lists(token, max_size=10))
-def test_any_tokens_go_on_with_any_prompt(a, b):
-    for prompt in (' '.join(a), 'x', ''): assert join_review(prompt, a, b).startswith(prompt)
-    assert join_review('x', ['x'], []) == 'x'
-
-
-@often
-@given(odd)
-def test_any_text_comes_back_as_a_text(text): assert len(detokenize(tokenize([text])[0])) <= MAX_REP*(3*len(text)+10)

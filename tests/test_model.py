@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import pickle
 import random
+import re
 import resource
 import shutil
 import signal
@@ -24,7 +25,8 @@ from fastai.text.models.core import get_language_model
 from safetensors.torch import load_file, save_file
 
 import imdb_lm.model as model
-from imdb_lm.model import FILES, NETWORK, LanguageModel, build_net, check_target, load_lm, read_config, read_vocab, write_model
+from imdb_lm.model import FILES, LanguageModel, check_target, load_lm, model_hash, read_config, read_vocab, write_model
+from imdb_lm.network import NETWORK, build_net, has_int8
 from imdb_lm.tokens import BOS, UNK, tokenize
 
 TEXTS = ['the movie is good', 'A film with GREAT actors, and a story!!!', '', 'xxbos', 'a', 'zyzzyva', 'the end .\n\nthe end']
@@ -94,9 +96,44 @@ def test_precision(model_folder, lm):
     assert half.generate('the movie', n_words=5, n=3, seed=1) != ['the movie']*3
 
 
-@pytest.mark.parametrize('precision', ['fp16', 'int8', '', None, 32])
+@pytest.mark.skipif(not has_int8(), reason='needs an x86 processor')
+def test_int8(model_folder, lm):
+    small = load_lm(model_folder, precision='int8')
+    assert small.precision == 'int8' and repr(small).endswith('int8') and lm.precision == 'fp32'
+    assert small.net.n_params == lm.net.n_params
+    for text in TEXTS: assert (small.next_word(text) - lm.next_word(text)).abs().max() < .05
+    assert small.perplexity(TEXTS) == pytest.approx(lm.perplexity(TEXTS), rel=.05)
+
+
+def test_the_rule_of_auto(monkeypatch, model_folder):
+    auto = model._best_precision
+    assert load_lm(model_folder).precision == auto(10_000) == ('bf16' if torch.cuda.is_available() else 'fp32')
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
+    for there in (True, False):
+        monkeypatch.setattr(model, 'has_int8', lambda: there)
+        assert [auto(n) for n in (1, 19_999_999, 20_000_000, 10**9)] == ['fp32', 'fp32', *['int8' if there else 'fp32']*2]
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
+    for there in (True, False):
+        monkeypatch.setattr(torch.cuda, 'is_bf16_supported', lambda: there)
+        assert [auto(n) for n in (1, 10**9)] == ['bf16' if there else 'fp32']*2
+
+
+def test_int8_that_is_not_there(monkeypatch, model_folder):
+    monkeypatch.setattr(model, 'has_int8', lambda: False)
+    with pytest.raises(ValueError, match="precision='int8' needs an x86 processor.*use fp32 or bf16") as e: load_lm(model_folder, precision='int8')
+    one_sentence(e)
+
+
+def test_hash(model_folder, tmp_path, words):
+    other = shutil.copytree(model_folder, tmp_path/'m')
+    assert re.fullmatch('[0-9a-f]{16}', model_hash(model_folder)) and model_hash(other) == model_hash(model_folder)
+    (other/'vocab.json').write_text(json.dumps([*words[:9], 'colour', *words[10:]]))
+    assert model_hash(other) != model_hash(model_folder)
+
+
+@pytest.mark.parametrize('precision', ['fp16', 'int4', '', None, 32])
 def test_unknown_precision(model_folder, precision):
-    with pytest.raises(ValueError, match='precision=.* auto, fp32, bf16') as e: load_lm(model_folder, precision=precision)
+    with pytest.raises(ValueError, match='precision=.* auto, fp32, bf16, int8') as e: load_lm(model_folder, precision=precision)
     one_sentence(e)
 
 
@@ -557,6 +594,14 @@ def test_hits_are_the_likeliest_words(lm):
     _, hit = lm.token_scores([' '.join(w)])[0]
     assert hit.tolist() == [lm.next_word(' '.join(w[:i])).argmax().item() == lm.o2i[w[i]] for i in range(30)]
     assert 0 < hit.sum() < 30
+
+
+def test_surprisal(lm):
+    for text in TEXTS:
+        pairs = lm.surprisal(text)
+        assert [w for w,_ in pairs] == tokenize([text])[0][1:]
+        assert [o for _,o in pairs] == pytest.approx(lm.token_scores([text])[0][0].tolist())
+    assert lm.surprisal('the zyzzyva')[1][1] == pytest.approx(-math.log(lm.next_word('the')[lm.o2i[UNK]]), abs=1e-4)
 
 
 def mixed_texts(lm):

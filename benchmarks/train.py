@@ -1,0 +1,87 @@
+"""A training step: stock fastai and this library, on whatever device there is.
+
+    python benchmarks/train.py [--steps 4] [--rounds 2] [--size post] [--bs 128]
+
+Each runs in a process of its own, by turns, on the same batches: the post's network at a vocabulary of 60,008, or the laptop's
+at 16,008. Writes benchmarks/results/train.md.
+"""
+import argparse, json, platform, resource, subprocess, sys, time
+from pathlib import Path
+from statistics import median
+
+RESULT = Path(__file__).parent/'results'/'train.md'
+IMDB_TOKENS = 26_900_000 # of training, a tenth held out
+
+
+def train(kind, size, bs, steps):
+    import torch
+    from fastai.callback.core import Callback, CancelFitException
+    from fastai.text.all import AWD_LSTM, language_model_learner
+    from imdb_lm.learner import SIZES, lm_learner
+    from imdb_lm.loader import lm_dls
+    from imdb_lm.mini import mini_reviews
+    preset, cuda = SIZES[size], torch.cuda.is_available()
+    words = lm_dls(mini_reviews(), bs=8).vocab
+    vocab = words + [f'word{i}' for i in range(preset['max_vocab'] + 8 - len(words))]
+    dls = lm_dls(mini_reviews(), bs=bs, seq_len=preset['seq_len'], vocab=vocab)
+    make = {'stock': lambda: language_model_learner(dls, AWD_LSTM, config=preset['config'], drop_mult=0.3, pretrained=False),
+            'ours': lambda: lm_learner(dls, config=preset['config'], pretrained=False)}
+    learn, times = make[kind](), []
+    if cuda and kind == 'stock': learn.to_fp16()
+
+    class Watch(Callback):
+        run_valid = False
+        def after_batch(self):
+            if cuda: torch.cuda.synchronize()
+            times.append(time.perf_counter())
+            if len(times) > steps: raise CancelFitException
+    with learn.no_bar(), learn.no_logging(): learn.fit(1, 2e-3, cbs=Watch())
+    peak = torch.cuda.max_memory_allocated() if cuda else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss*1024
+    step, flops = median(b - a for a,b in zip(times, times[1:])), 6*sum(p.numel() for p in learn.model.parameters() if isinstance(p, torch.nn.Parameter))*bs*preset['seq_len']
+    print('\n' + json.dumps(dict(rate=bs*preset['seq_len']/step, peak=peak/2**20, share=flops/step/limit(torch, cuda), device=torch.cuda.get_device_name() if cuda else cpu())))
+
+
+def limit(torch, cuda):
+    "Operations a second that a large product of matrices reaches here, in the precision of the training"
+    a = torch.randn(4096, 4096, **(dict(device='cuda', dtype=torch.float16) if cuda else {}))
+    a @ a
+    best = 0
+    for _ in range(3):
+        if cuda: torch.cuda.synchronize()
+        start = time.perf_counter()
+        a @ a
+        if cuda: torch.cuda.synchronize()
+        best = max(best, 2*4096**3/(time.perf_counter() - start))
+    return best
+
+
+def cpu(): return next((o.split(':')[1].strip() for o in open('/proc/cpuinfo') if o.startswith('model name')), platform.processor())
+
+
+def main():
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument('--steps', type=int, default=4, help='timed steps of each process, after one that is not')
+    p.add_argument('--rounds', type=int, default=2, help='processes of each kind')
+    p.add_argument('--size', choices=['post', 'laptop'], nargs='+', default=['laptop', 'post'])
+    p.add_argument('--bs', type=int, help='rows of a batch; default: 128 for post, 16 for laptop')
+    p.add_argument('--kind', choices=['stock', 'ours'], help='train one of the two and print its figures')
+    a = p.parse_args()
+    if a.kind: return train(a.kind, a.size[0], a.bs, a.steps)
+    rows = []
+    for size in a.size:
+        bs, seen = a.bs or {'post': 128, 'laptop': 16}[size], {'stock': [], 'ours': []}
+        for kind in ('stock', 'ours')*a.rounds:
+            args = [sys.executable, __file__, '--kind', kind, '--size', size, '--bs', str(bs), '--steps', str(a.steps*(10 if size == 'laptop' else 1))]
+            seen[kind].append(json.loads(subprocess.run(args, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()[-1]))
+            print(size, kind, seen[kind][-1], file=sys.stderr, flush=True)
+        value = lambda kind, key: median(o[key] for o in seen[kind])
+        for kind in seen:
+            rows.append(f'| {size} | {bs} | {kind} | {value(kind, "rate"):,.0f} | {value(kind, "peak"):,.0f} | {IMDB_TOKENS/value(kind, "rate")/60:,.0f} | {value(kind, "share"):.0%} |')
+        rows.append(f'| {size} | {bs} | ours / stock | {value("ours", "rate")/value("stock", "rate"):.2f} | {value("ours", "peak")/value("stock", "peak"):.2f} | | |')
+    RESULT.parent.mkdir(exist_ok=True)
+    RESULT.write_text(f'# A training step\n\nMachine: {seen["ours"][0]["device"]}, Python {platform.python_version()}. Made by `python benchmarks/train.py`. The goals for the post\'s network: on two CPU cores 1.5 times the tokens a second '
+                      'in a third of the memory, on a GPU 5 times.\n\n| network | bs | | tokens/s | peak MB | minutes an epoch of IMDb | share of the limit of matrix products |\n|---|---|---|---|---|---|---|\n' + '\n'.join(rows) + '\n')
+    print(RESULT.read_text())
+
+
+if __name__ == '__main__': main()

@@ -1,0 +1,170 @@
+"""The last layer in pieces: fastai's losses, gradients, metrics and predictions, in a fraction of the memory."""
+import pytest
+import torch
+import torch.nn.functional as F
+from fastai.callback.core import Callback
+from fastai.losses import CrossEntropyLossFlat
+from fastai.metrics import Perplexity, accuracy, top_k_accuracy
+from fastai.text.all import set_seed
+from fastai.text.learner import language_model_learner
+from fastai.text.models.awdlstm import AWD_LSTM, awd_lstm_lm_config
+
+from imdb_lm import engine
+from imdb_lm.engine import ChunkedDecoder, LMLoss, Logits, linear_cross_entropy
+from imdb_lm.learner import lm_learner
+from imdb_lm.loader import lm_dls
+
+SIZES = {**awd_lstm_lm_config, 'emb_sz': 8, 'n_hid': 12, 'n_layers': 2}
+
+
+def parts(rows=50, emb=8, vocab=31, bias=True, scale=1., dtype=torch.float32):
+    torch.manual_seed(rows)
+    x, w, b = torch.randn(rows, emb)*scale, torch.randn(vocab, emb), torch.randn(vocab) if bias else None
+    return [o.to(dtype).requires_grad_() for o in (x, w, b) if o is not None], torch.randint(0, vocab, (rows,))
+
+
+def close(a, b, eps=1e-5): torch.testing.assert_close(a, b, atol=eps, rtol=eps)
+
+
+@pytest.mark.parametrize('piece', [1, 31*7, 31*50, 10**9])
+@pytest.mark.parametrize('rows,bias,scale', [(50, True, 1.), (50, False, 1.), (1, True, 1.), (49, True, 30.)])
+def test_loss_and_gradients(monkeypatch, piece, rows, bias, scale):
+    monkeypatch.setattr(engine, 'PIECE', piece)
+    params, y = parts(rows, bias=bias, scale=scale)
+    x, w, b = [*params, None][:3]
+    want, (got, _) = F.cross_entropy(F.linear(x, w, b), y), linear_cross_entropy(x, w, b, y)
+    close(got, want)
+    for a,c in zip(torch.autograd.grad(got*3, params), torch.autograd.grad(want*3, params)): close(a, c)
+
+
+def test_the_sum_over_many_rows_is_exact():
+    params, y = parts(3000, vocab=500)
+    want, (got, _) = F.cross_entropy(F.linear(*params), y), linear_cross_entropy(*params, y)
+    for a,c in zip(torch.autograd.grad(got, params), torch.autograd.grad(want, params)): close(a, c, 1e-6)
+
+
+def test_without_gradients_the_likeliest_words_are_told():
+    params, y = parts()
+    with torch.no_grad(): loss, best = linear_cross_entropy(*params, y)
+    close(loss, F.cross_entropy(F.linear(*params), y).detach())
+    assert best.tolist() == F.linear(*params).argmax(1).tolist()
+
+
+def test_frozen_projection():
+    (x, w, b), y = parts()
+    w, b = w.detach(), b.detach()
+    a, = torch.autograd.grad(linear_cross_entropy(x, w, b, y)[0], [x])
+    c, = torch.autograd.grad(F.cross_entropy(F.linear(x, w, b), y), [x])
+    close(a, c)
+
+
+def test_bf16_autocast():
+    params, y = parts(200, vocab=64)
+    with torch.autocast('cpu', torch.bfloat16):
+        got, _ = linear_cross_entropy(*params, y)
+        want = F.cross_entropy(F.linear(*params), y)
+    assert got.dtype == torch.float32
+    exact = torch.autograd.grad(F.cross_entropy(F.linear(*params), y), params)
+    ours, stock = torch.autograd.grad(got, params), torch.autograd.grad(want, params)
+    for a,b,e in zip(ours, stock, exact):
+        assert a.dtype == torch.float32
+        assert (a - e).norm() <= 1.5*(b - e).norm() + 1e-6 # no further from the truth than stock
+
+
+def test_logits_stand_for_a_tensor():
+    (x, w, b), y = parts(12)
+    linear = torch.nn.Linear(8, 31)
+    logits = Logits(x.view(3, 4, 8), linear)
+    full = linear(x.view(3, 4, 8))
+    assert torch.equal(logits.argmax(-1), full.argmax(-1)) and torch.equal(logits.argmax(dim=1), full.argmax(1))
+    assert torch.equal(logits.softmax(-1), full.softmax(-1)) and torch.equal(F.log_softmax(logits, -1), F.log_softmax(full, -1))
+    assert logits.shape == full.shape and len(logits) == 3 and torch.equal(logits[0], full[0])
+    close(CrossEntropyLossFlat()(full, y.view(3, 4)), LMLoss()(logits, y.view(3, 4)))
+    close(CrossEntropyLossFlat(reduction='none')(full, y.view(3, 4)), LMLoss(reduction='none')(logits, y.view(3, 4)))
+
+
+# ---- under a learner
+
+def learners(reviews, drop_mult=0., metrics=None):
+    "Stock and ours, with the same weights"
+    dls = lm_dls(reviews, bs=4, seq_len=30, min_freq=2)
+    metrics = metrics or [accuracy, Perplexity()]
+    set_seed(3)
+    stock = language_model_learner(dls, AWD_LSTM, config=SIZES, drop_mult=drop_mult, pretrained=False, metrics=metrics)
+    set_seed(3)
+    ours = lm_learner(dls, config=SIZES, drop_mult=drop_mult, pretrained=False, metrics=metrics)
+    return stock, ours
+
+
+def fit(learn, n=1):
+    set_seed(4)
+    with learn.no_bar(), learn.no_logging(): learn.fit_one_cycle(n, 1e-2)
+    return learn
+
+
+def test_lm_learner_has_the_engine(reviews):
+    stock, ours = learners(reviews)
+    assert type(ours.model[1]) is ChunkedDecoder and type(ours.loss_func) is LMLoss
+    assert list(ours.model.state_dict()) == list(stock.model.state_dict())
+    ours.model.load_state_dict(stock.model.state_dict())
+    stock.model.load_state_dict(ours.model.state_dict())
+
+
+def test_stock_is_one_argument_away(reviews):
+    learn = lm_learner(lm_dls(reviews, bs=4, seq_len=30), config=SIZES, pretrained=False, chunked=False)
+    assert type(learn.model[1]).__name__ == 'LinearDecoder' and type(learn.loss_func) is CrossEntropyLossFlat
+
+
+def test_training_gives_the_same_network(reviews):
+    "An epoch: rounding grows step by step, a mistake would grow faster"
+    stock, ours = map(fit, learners(reviews))
+    close(torch.stack(ours.recorder.losses), torch.stack(stock.recorder.losses), 1e-5)
+    for (n,a),b in zip(stock.model.named_parameters(), ours.model.parameters()): close(a, b, 1e-3)
+    close(torch.tensor(list(ours.recorder.values[-1])), torch.tensor(list(stock.recorder.values[-1])), 1e-4)
+
+
+def test_dropout_draws_the_same_numbers(reviews):
+    stock, ours = map(fit, learners(reviews, drop_mult=0.5))
+    close(torch.stack(ours.recorder.losses), torch.stack(stock.recorder.losses), 1e-4)
+
+
+def test_the_first_gradients(reviews):
+    class Keep(Callback):
+        def before_step(self):
+            self.grads = {n: p.grad.clone() for n,p in self.model.named_parameters() if p.grad is not None}
+            raise KeyboardInterrupt
+    kept = []
+    for learn in learners(reviews):
+        keep = Keep()
+        set_seed(5)
+        with pytest.raises(KeyboardInterrupt), learn.no_bar(), learn.no_logging(): learn.fit(1, 1e-3, cbs=keep)
+        kept.append(keep.grads)
+    assert kept[0].keys() == kept[1].keys()
+    for k in kept[0]: close(kept[0][k], kept[1][k], 1e-6)
+
+
+def test_metrics_that_ask_for_more(reviews):
+    stock, ours = learners(reviews, metrics=[accuracy, top_k_accuracy, Perplexity()])
+    with ours.no_bar(), stock.no_bar(): close(torch.tensor(list(ours.validate())), torch.tensor(list(stock.validate())), 1e-5)
+
+
+def test_predictions_are_whole(reviews):
+    stock, ours = learners(reviews)
+    with stock.no_bar(), ours.no_bar():
+        for a,b in zip(ours.get_preds(reorder=False), stock.get_preds(reorder=False)): close(a, b)
+        set_seed(6); one = ours.predict('The film', n_words=5)
+        set_seed(6); assert one == stock.predict('The film', n_words=5)
+        assert ours.lr_find(num_it=8, show_plot=False).valley > 0
+    ids = torch.randint(0, 50, (2, 3))
+    with torch.no_grad(): assert isinstance(ours.model(ids)[0], torch.Tensor)
+    fit(ours)
+    with torch.no_grad(): assert isinstance(ours.model(ids)[0], torch.Tensor)
+
+
+def test_logits_are_never_whole(reviews, monkeypatch):
+    "In training and in validation no tensor as large as a batch of logits is made"
+    def never(self): raise AssertionError('the logits were made')
+    monkeypatch.setattr(Logits, 'full', never)
+    _, ours = learners(reviews)
+    fit(ours)
+    with ours.no_bar(): ours.validate()

@@ -1,0 +1,104 @@
+"""A file of reviews: complete lines, gone on with where it ended, refused when it is another run's."""
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from imdb_lm.reviews import write_reviews
+
+PROMPTS = ['The movie', '', 'a "good" film']
+HOW = dict(n=4, n_words=9, seed=3)
+
+
+@pytest.fixture
+def whole(lm, tmp_path): return write_reviews(lm, tmp_path/'whole.jsonl', PROMPTS, 'a1', **HOW).read_bytes()
+
+
+def test_lines(lm, whole):
+    lines = [json.loads(o) for o in whole.splitlines()]
+    assert [o['text'] for o in lines] == sum(lm.generate(PROMPTS, **HOW), [])
+    assert [o['prompt'] for o in lines] == [p for p in PROMPTS for _ in range(4)]
+    for o in lines:
+        assert list(o) == ['prompt', 'text', 'seed', 'settings', 'model', 'surprisal']
+        assert (o['seed'], o['model'], o['settings']['n_words'], o['settings']['precision']) == (3, 'a1', 9, 'fp32')
+        assert o['surprisal'] is None or o['surprisal'] > 0
+
+
+def test_broken_off_anywhere(lm, tmp_path, whole):
+    for cut in [*range(0, len(whole), 97), len(whole)-1, len(whole)]:
+        (tmp_path/'r').write_bytes(whole[:cut])
+        write_reviews(lm, tmp_path/'r', PROMPTS, 'a1', resume=True, **HOW)
+        assert (tmp_path/'r').read_bytes() == whole
+
+
+def test_the_seed_is_that_of_the_file(lm, tmp_path, whole):
+    how = {**HOW, 'seed': None}
+    (tmp_path/'r').write_bytes(whole[:len(whole)//2])
+    assert write_reviews(lm, tmp_path/'r', PROMPTS, 'a1', resume=True, **how).read_bytes() == whole
+    assert write_reviews(lm, tmp_path/'new', PROMPTS, 'a1', resume=True, **how).read_bytes().count(b'\n') == 12
+
+
+def test_more_reviews_of_one_prompt(lm, tmp_path):
+    few, many = (write_reviews(lm, tmp_path/str(n), ['the'], 'a1', n=n, seed=1).read_bytes() for n in (3, 9))
+    assert many.startswith(few)
+    assert write_reviews(lm, tmp_path/'3', ['the'], 'a1', n=9, seed=1, resume=True).read_bytes() == many
+
+
+@pytest.mark.parametrize('changes, match', [
+    (dict(temperature=1.), r'line 1 has temperature=0.75, this run temperature=1.0'), (dict(seed=4), 'line 1 has seed 3, this run 4'),
+    (dict(model='b2'), "line 1 has model 'a1', this run 'b2'"), (dict(prompts=['Another']), "line 1 has prompt 'The movie', this run 'Another'"),
+    (dict(n=2), 'holds 12 reviews, this run asks for 6|has prompt'), (dict(banned=['good']), r"banned=\[\], this run banned=\['good'\]"),
+    (dict(prompts=[*PROMPTS[:2], 'b'], n=4), 'line 9 has prompt')])
+def test_another_run_is_refused(lm, tmp_path, whole, changes, match):
+    args = {**HOW, 'prompts': PROMPTS, 'model': 'a1', **changes}
+    if len(args['prompts']) == 1: args['n'] = 40
+    with pytest.raises(ValueError, match=match) as e: write_reviews(lm, tmp_path/'whole.jsonl', resume=True, **args)
+    assert '\n' not in str(e.value)
+    assert (tmp_path/'whole.jsonl').read_bytes() == whole
+
+
+@pytest.mark.parametrize('bad', [b'[1]\n', b'{"prompt": \n', b'\xff\xfe\n', b'\n', b'{}\n'])
+def test_a_damaged_file(lm, tmp_path, whole, bad):
+    first = whole[:whole.index(b'\n')+1]
+    (tmp_path/'r').write_bytes(first + bad + first)
+    with pytest.raises(ValueError, match='line 2') as e: write_reviews(lm, tmp_path/'r', PROMPTS, 'a1', resume=True, **HOW)
+    assert '\n' not in str(e.value)
+    assert (tmp_path/'r').read_bytes() == first + bad + first
+
+
+def test_places_that_cannot_be(lm, tmp_path, whole):
+    for name,exc,match in [('whole.jsonl', FileExistsError, 'is there already: go on with it by resume'), ('', IsADirectoryError, 'is a folder'),
+                           ('no/r', FileNotFoundError, 'make the folder')]:
+        with pytest.raises(exc, match=match): write_reviews(lm, tmp_path/name, PROMPTS, 'a1', **HOW)
+    assert [o.name for o in tmp_path.iterdir()] == ['whole.jsonl']
+
+
+def test_settings_that_cannot_be_leave_no_file(lm, tmp_path):
+    with pytest.raises(ValueError, match='n=0'): write_reviews(lm, tmp_path/'r', ['a'], 'a1', n=0)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_progress(lm, tmp_path):
+    told = []
+    write_reviews(lm, tmp_path/'r', ['the'], 'a1', progress=lambda *o: told.append(o), n=5, seed=1)
+    assert [o[:2] for o in told] == [(k, 5) for k in range(1, 6)] and [o[2] for o in told] == sorted(o[2] for o in told)
+
+
+def test_killed_at_any_time(tmp_path, model_folder):
+    args = [sys.executable, '-c', 'from imdb_lm.cli import main; main()', 'generate', 'the movie', '--model', model_folder, '--n', '3000',
+            '--seed', '1', '--n-words', '30', '--no-stop', '--out', 'r.jsonl']
+    child = subprocess.Popen(args, cwd=tmp_path, stderr=subprocess.DEVNULL)
+    out = tmp_path/'r.jsonl'
+    while child.poll() is None and not (out.exists() and out.stat().st_size > 50_000): time.sleep(.02)
+    child.send_signal(signal.SIGKILL)
+    assert child.wait() == -signal.SIGKILL
+    assert 0 < out.read_bytes().count(b'\n') < 3000
+    os.truncate(out, out.stat().st_size - 5)
+    subprocess.run([*args, '--resume'], cwd=tmp_path, check=True, capture_output=True)
+    lines = [json.loads(o) for o in out.read_bytes().splitlines()]
+    from imdb_lm.model import load_lm
+    assert [o['text'] for o in lines] == load_lm(model_folder).generate('the movie', n=3000, seed=1, n_words=30, stop=False)
