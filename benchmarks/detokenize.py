@@ -73,7 +73,7 @@ def main():
              "tokenizer's rules leave it before they change a letter: HTML replaced, `...` as one sign without the space that they put before it, one space for "
              'several, none before the end of a line.', '', '| the same in | but for white space | with white space |', '|---|---|---|',
              row('letters, small and capital alike', 'alike'), row('letters, and capitals that the tokens hold', 'held'), row('letters and all capitals', 'all'), '',
-             'The tokens do not hold every capital. Lowered without a mark are words behind a quote or a bracket, with a capital inside, names joined by a hyphen, and '
+             'The tokens hold a capital that begins a word which goes on small, and all capitals of a word that has no other letters; the second row counts these words, and those that begin small. Lowered without a mark are words behind a quote or a bracket, with a capital inside, names joined by a hyphen, and '
              'words of one letter; `detokenize` gives some of them back by their neighbours. Nor do the tokens hold spaces around hyphens, dashes and quotes, or '
              'that there was none after a comma.']
     for about,counter in differ.items():

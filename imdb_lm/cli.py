@@ -127,8 +127,8 @@ def _pretrained(name, size):
     if size != 'post': raise ValueError(f'wt103 is a network of another size than {size}: add --size post')
     return untar_wt103() and 'wt103'
 
-# %% ../nbs/08_cli.ipynb #62516d84
-def _learner(data, size, pretrained, bs, seq_len, seed):
+# %% ../nbs/08_cli.ipynb #7f6e5477
+def _learner(data, text_col, size, pretrained, bs, seq_len, seed):
     "The learner that the options ask for, and a word on what it is"
     from fastai.torch_core import set_seed
     from imdb_lm.learner import SIZES, lm_learner
@@ -136,12 +136,12 @@ def _learner(data, size, pretrained, bs, seq_len, seed):
     preset, pretrained = dict(SIZES[size]), _pretrained(pretrained, size)
     set_seed(seed)
     dls = lm_dls(_corpus(data), bs=preset['bs'] if bs is None else bs, seq_len=preset['seq_len'] if seq_len is None else seq_len,
-                 max_vocab=preset['max_vocab'], seed=seed)
+                 max_vocab=preset['max_vocab'], seed=seed, text_col=text_col)
     config = None if isinstance(pretrained, str) and pretrained != 'wt103' else preset['config']
     learn = lm_learner(dls, config=config, pretrained=pretrained, path=Path('.'))
     s, enc = dls_summary(dls), learn.model[0]
     print(f'data: {data}, {s["reviews"]:,} reviews ({s["held_out"]:,} held out), {s["tokens"]:,} tokens, '
-          f'vocabulary {s["vocab"]:,}, {s["unknown"]:.1%} unknown')
+          f'vocabulary {s["vocab"]:,}, {s["unknown"]:.1%} unknown, {s["duplicates"]:,} of the held-out reviews nearly the same as one in training')
     print(f'size: {size}, AWD-LSTM {enc.n_layers} x {enc.n_hid}, embedding {enc.emb_sz}, '
           f'{sum(p.numel() for p in learn.model.parameters())/1e6:.1f} M parameters, batches of {dls.bs} x {dls.train.seq_len}, '
           f'pretrained: {pretrained or "no"}')
@@ -152,10 +152,11 @@ def _show_reviews(lm, seed, n=1, n_words=70):
     for reviews in lm.generate(PROMPTS, n=n, n_words=n_words, seed=seed):
         for r in reviews: print(f'\n{r}')
 
-# %% ../nbs/08_cli.ipynb #e4dce97d
+# %% ../nbs/08_cli.ipynb #8b6873d7
 @command
 def train(
-    data: str = 'mini', # What to learn from: imdb, mini (the bundled corpus), or a PATH: a folder of .txt files, or a .csv, .tsv, .parquet or .jsonl table with a column text
+    data: str = 'mini', # What to learn from: imdb, mini (the bundled corpus), or a PATH: a folder of .txt files, or a .csv, .tsv, .parquet or .jsonl table
+    text_col: str = 'text', # The column of texts, where the data is a table
     out: Path = Path('model'), # The model folder to write
     size: Literal['laptop', 'post'] = 'laptop', # The network: laptop is small, for CPUs; post is the full AWD-LSTM of fastai's blog post, for GPUs
     pretrained: Optional[str] = None, # Start from: wt103, a model FOLDER, or none. Default: none for laptop, wt103 for post
@@ -166,6 +167,7 @@ def train(
     bs: Optional[int] = None, # Rows of a batch. Default: 16 for laptop, 128 for post
     seq_len: Optional[int] = None, # Tokens of a row in a batch. Default: 48 for laptop, 72 for post
     seed: int = 42, # Decides which reviews are held out, the first weights and all that is random
+    checkpoint: Optional[Path] = None, # A folder for checkpoints: the same command with the same folder goes on where it was stopped
     dry_run: bool = False, # Run a few steps only, write nothing, and tell the time, memory and disk that the whole will take
 ):
     """Train a language model on texts, and write its model folder.
@@ -177,11 +179,12 @@ def train(
     from imdb_lm.model import check_recipe, check_target
     check_target(out)
     check_recipe(frozen_epochs, frozen_lr, epochs, lr)
-    learn = _learner(data, size, pretrained, bs, seq_len, seed)
+    learn = _learner(data, text_col, size, pretrained, bs, seq_len, seed)
     if dry_run: return _dry_run(learn, frozen_epochs + epochs)
+    import imdb_lm.training  # noqa: F401 -- lends learners their fit_two_stage
     from imdb_lm.learner import language_model, save_lm
     if learn.pretrained: print(f'before training: perplexity {learn.validate()[-1]:.2f}')
-    history = learn.fit_two_stage(frozen_epochs, frozen_lr, epochs, lr)
+    history = learn.fit_two_stage(frozen_epochs, frozen_lr, epochs, lr, checkpoint=checkpoint)
     save_lm(learn, out)
     history.to_csv(out/'history.csv', index=False)
     print(f'\nThe model is in {out}, the table in {out/"history.csv"}. Reviews from it:')
@@ -287,13 +290,14 @@ def generate(
     if out: _write_file(lm, model, out, prompts, resume=resume, **how)
     else: _print_reviews(lm, prompts, json, **how)
 
-# %% ../nbs/08_cli.ipynb #a2ea30b4
+# %% ../nbs/08_cli.ipynb #20c56821
 def _bars_on_stderr(): return redirect_stdout(sys.stderr if sys.stderr.isatty() else StringIO())
 
 @command
 def evaluate(
     folder: Path, # The model folder
     data: str = 'mini', # The reviews: imdb, mini, or a PATH, as for train
+    text_col: str = 'text', # The column of texts, where the data is a table
     valid_pct: float = 0.1, # Share of the reviews to take: the one that train held out, with the same seed; 1 takes all
     seed: int = 42, # The seed that train was given
     json: bool = False, # Print a line of JSON
@@ -306,7 +310,7 @@ def evaluate(
     from imdb_lm.loader import held_out_texts
     from imdb_lm.model import load_lm
     lm = load_lm(folder)
-    with _bars_on_stderr(): texts = held_out_texts(_corpus(data), valid_pct, seed)
+    with _bars_on_stderr(): texts = held_out_texts(_corpus(data), valid_pct, seed, text_col)
     report = evaluate_lm(lm, texts)
     if json: return print(dumps(report))
     print('{reviews:,} reviews, {tokens:,} tokens: perplexity {perplexity:.2f}, accuracy {accuracy:.1%}, {unknown:.1%} unknown'.format(**report))
@@ -327,13 +331,14 @@ def convert(
     convert_pair(pth, pkl, out, trust)
     print(f'The model is in {out}.')
 
-# %% ../nbs/08_cli.ipynb #39f961bc
+# %% ../nbs/08_cli.ipynb #94255f55
 @command
 def demo(
     seed: int = 42, # The same seed gives the same demo
 ):
     """Train on the bundled corpus for minutes, and write reviews."""
     from imdb_lm.learner import language_model
-    learn = _learner('mini', 'laptop', None, None, None, seed)
+    import imdb_lm.training  # noqa: F401 -- lends learners their fit_two_stage
+    learn = _learner('mini', 'text', 'laptop', None, None, None, seed)
     learn.fit_two_stage(1, 2e-2, 2, 1e-2)
     _show_reviews(language_model(learn), seed, n=3)

@@ -5,9 +5,8 @@
 # %% auto #0
 __all__ = ['PIECE', 'linear_cross_entropy', 'Logits', 'LMLoss', 'ChunkedDecoder', 'Chunked']
 
-# %% ../nbs/04b_engine.ipynb #f4d372f9
+# %% ../nbs/04b_engine.ipynb #6127a50c
 import torch
-import torch.nn.functional as F
 from fastai.callback.core import Callback
 from fastai.losses import CrossEntropyLossFlat
 from fastai.text.models.core import LinearDecoder

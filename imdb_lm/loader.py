@@ -6,7 +6,7 @@
 __all__ = ['as_source', 'table_texts', 'corpus_texts', 'tokens_folder', 'Tokenizer', 'Documents', 'Chunks', 'LMLoader',
            'LMTextBlock', 'lm_dblock', 'lm_dls', 'near_duplicates', 'dls_summary', 'held_out_texts']
 
-# %% ../nbs/02_loader.ipynb #0b48d85b
+# %% ../nbs/02_loader.ipynb #e77ce426
 import gc
 from collections import Counter
 from contextlib import contextmanager
@@ -24,7 +24,7 @@ from fastai.data.external import fastai_cfg
 from fastai.data.transforms import ColReader, ColSplitter, FuncSplitter, IndexSplitter, RandomSplitter
 from fastai.text import core
 from fastai.text.core import WordTokenizer, tokenize_texts
-from fastai.text.data import LMDataLoader, LMTensorText, TensorText, TextBlock, reverse_text
+from fastai.text.data import LMDataLoader, LMTensorText, TensorText, TextBlock
 from fastcore.foundation import L
 from fasttransform import Transform
 
@@ -89,7 +89,7 @@ def tokens_folder(
     "The folder of token caches"
     return Path(fastai_cfg().config_path)/'tokens'
 
-# %% ../nbs/02_loader.ipynb #fe7ad513
+# %% ../nbs/02_loader.ipynb #9f92f231
 class Tokenizer(core.Tokenizer):
     "fastai's `Tokenizer` with the tokens of a whole corpus made at once, in `corpus`"
     train_setup = False # the vocabulary counts all reviews, the held-out ones too, as fastai's does
@@ -128,8 +128,10 @@ class Tokenizer(core.Tokenizer):
         if table: dsets.items = items.drop(columns=self.text_col).assign(place=pd.Series(range(len(items)), dtype=object))
         else: self.places = dict(zip(items, range(len(items))))
 
-    def encodes(self, o: int): return L(self.corpus[o], use_list=True)
-    def encodes(self, o: Path): return self.encodes(self.places[o]) if o in self.places else self._tokenize1(read_review(o, self.errors))
+    def encodes(self, o: int|Path):
+        if isinstance(o, Path) and o not in self.places: return self._tokenize1(read_review(o, self.errors))
+        return L(self.corpus[self.places.get(o, o)], use_list=True)
+
     def _tokenize1(self, o): return L(tokenize([o])[0]) if self.fast else super()._tokenize1(o)
 
     def where(self, items) -> np.ndarray:
@@ -378,13 +380,14 @@ def dls_summary(
                 unknown=sum(c for w,c in tok.counter.items() if w not in vocab)/tokens,
                 duplicates=len(near_duplicates(tok.corpus, tok.where(dls.valid_ds.items))))
 
-# %% ../nbs/02_loader.ipynb #5893c99f
+# %% ../nbs/02_loader.ipynb #bb3200ff
 def held_out_texts(
     path: Path|str|pd.DataFrame|list, # The corpus, as for `lm_dls`
     valid_pct: float = 0.1, # Share that was held out; 1 takes all
     seed: int = 42, # The seed it was held out with
+    text_col: str|list = 'text', # The column of texts, where the corpus is a table; or several, as fields of one text
 ) -> list: # list of str
     "The texts that `lm_dls` holds out"
     if not 0 < valid_pct <= 1: raise ValueError(f'valid_pct={valid_pct!r} cannot be: it is a share above 0 and at most 1')
-    texts = corpus_texts(as_source(path))
+    texts = corpus_texts(as_source(path), text_col)
     return texts if valid_pct == 1 else [texts[i] for i in RandomSplitter(valid_pct, seed=seed)(texts)[1]]
