@@ -89,7 +89,7 @@ def tokens_folder(
     "The folder of token caches"
     return Path(fastai_cfg().config_path)/'tokens'
 
-# %% ../nbs/02_loader.ipynb #9f92f231
+# %% ../nbs/02_loader.ipynb #de3a36f5
 class Tokenizer(core.Tokenizer):
     "fastai's `Tokenizer` with the tokens of a whole corpus made at once, in `corpus`"
     train_setup = False # the vocabulary counts all reviews, the held-out ones too, as fastai's does
@@ -128,9 +128,9 @@ class Tokenizer(core.Tokenizer):
         if table: dsets.items = items.drop(columns=self.text_col).assign(place=pd.Series(range(len(items)), dtype=object))
         else: self.places = dict(zip(items, range(len(items))))
 
-    def encodes(self, o: int|Path):
-        if isinstance(o, Path) and o not in self.places: return self._tokenize1(read_review(o, self.errors))
-        return L(self.corpus[self.places.get(o, o)], use_list=True)
+    def encodes(self, o: int): return L(self.corpus[o], use_list=True)
+    def encodes(self, o: Path): # noqa: F811 (fastai chooses by the type)
+        return self.encodes(self.places[o]) if o in self.places else self._tokenize1(read_review(o, self.errors))
 
     def _tokenize1(self, o): return L(tokenize([o])[0]) if self.fast else super()._tokenize1(o)
 
