@@ -153,7 +153,7 @@ def _agree(sizes, config, folder):
         if config and config.get(k, v) != v: raise ValueError(f'config asks for {k}={config[k]!r}, but the model in {folder} has {v!r}: leave config out')
     return sizes
 
-# %% ../nbs/05_learner.ipynb #013de91d
+# %% ../nbs/05_learner.ipynb #ca677098
 def language_model(
     learn: LMLearner, # A learner with an AWD-LSTM
 ) -> LanguageModel: # Shares the learner's weights
@@ -162,6 +162,8 @@ def language_model(
     _check_tokenizer(learn.dls)
     config = dict(emb_sz=enc.emb_sz, n_hid=enc.n_hid, n_layers=enc.n_layers, pad_token=enc.pad_token,
                   tie_weights=dec.decoder.weight is enc.encoder.weight, out_bias=dec.decoder.bias is not None)
+    tok = learn.dls.train_ds.tokenizer
+    if labels := getattr(tok, 'labels', []): config['label'] = dict(name=tok.label, values=labels)
     vocab = list(learn.dls.vocab)
     return LanguageModel(build_net(config, len(vocab), {k: v.detach() for k,v in learn.model.state_dict().items()}), vocab, config)
 
