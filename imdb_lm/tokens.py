@@ -6,13 +6,15 @@
 __all__ = ['UNK', 'PAD', 'BOS', 'EOS', 'FLD', 'TK_REP', 'TK_WREP', 'TK_UP', 'TK_MAJ', 'SPECIAL_TOKENS', 'Numbering', 'numbered',
            'in_processes', 'check_texts', 'tokenize']
 
-# %% ../nbs/01_tokens.ipynb #cd86879d
-import os, re
+# %% ../nbs/01_tokens.ipynb #a1c2d1f2
+import json, os, re
 from array import array
 from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from html import unescape
+from importlib.metadata import version
+from importlib.resources import files
 from itertools import accumulate, chain, groupby, islice, pairwise
 from multiprocessing import current_process, get_start_method
 from operator import eq
@@ -204,17 +206,29 @@ def _piece_tokens(pieces, tokenizer, unjoining):
         if not joined.isdisjoint(tokens) and tokens != _texts(unjoining(o)): tokens = [*tokens, '']
         yield list(map(intern, tokens))
 
-# %% ../nbs/01_tokens.ipynb #a23e38ac
+# %% ../nbs/01_tokens.ipynb #9cd74271
+def _common_pieces():
+    "From the commonest pieces to their tokens, when they are those of the spaCy that is here"
+    table = json.loads((files('imdb_lm')/'pieces.json').read_text(encoding='utf-8'))
+    return {o: tuple(map(intern, tokens.split())) for o,tokens in table['pieces'].items()} if table['spacy'] == version('spacy') else {}
+
+# %% ../nbs/01_tokens.ipynb #a3d24f9e
 class _Memo(dict):
     "From pieces to their tokens"
-    def __init__(self, limit=6_000_000):
-        self.limit,self.lock = limit,Lock()
+    def __init__(self, limit=6_000_000, known=()):
+        self.limit,self.known,self.lock = limit,known,Lock()
         self._restart()
 
     def _restart(self):
         self.clear()
-        self.size,self.new,self.tokenizer = 0,[],_spacy_tokenizer()
-        self.unjoining = _unjoining_tokenizer(self.tokenizer)
+        self.update(self.known)
+        self.size,self.new = 0,[]
+        self.__dict__.pop('tokenizers', None)
+
+    @cached_property
+    def tokenizers(self):
+        t = _spacy_tokenizer()
+        return t, _unjoining_tokenizer(t)
 
     def __missing__(self, piece):
         self.size += len(piece)
@@ -223,8 +237,9 @@ class _Memo(dict):
         return tokens
 
     def _fill(self):
+        if not self.new: return
         parts = list(map(_parts, self.new))
-        tokens = _piece_tokens(list(chain.from_iterable(parts)), self.tokenizer, self.unjoining)
+        tokens = _piece_tokens(list(chain.from_iterable(parts)), *self.tokenizers)
         for piece,o in zip(self.new, parts):
             self[piece].extend(chain.from_iterable(islice(tokens, len(o))))
             self[piece] = tuple(self[piece])
@@ -245,9 +260,9 @@ class _Memo(dict):
             for i,tokens in zip(joined, linked): res[i] = list(filter(None, tokens))
             return res
 
-# %% ../nbs/01_tokens.ipynb #b7d275c3
+# %% ../nbs/01_tokens.ipynb #ea58e646
 @lru_cache(1)
-def _memo(): return _Memo()
+def _memo(): return _Memo(known=_common_pieces())
 
 # %% ../nbs/01_tokens.ipynb #cb6e5116
 class Numbering(dict):
@@ -276,7 +291,7 @@ def _workers(n_chars, n_workers):
     if n_workers < 0: raise ValueError(f'n_workers is {n_workers}: give a number of processes, 0 or more.')
     return 1 if current_process().daemon else n_workers
 
-# %% ../nbs/01_tokens.ipynb #e0718e36
+# %% ../nbs/01_tokens.ipynb #0e31b480
 def in_processes(
     f, # From a batch of texts to what is made of it
     batches: list, # Lists of texts, or of what `f` reads them from
@@ -289,7 +304,7 @@ def in_processes(
     return _pooled(f, batches, n_workers)
 
 def _pooled(f, batches, n_workers):
-    _special_cases()
+    _special_cases(), _memo().tokenizers # once for all processes
     with ProcessPoolExecutor(n_workers, initializer=_new_lock) as pool: yield from pool.map(f, batches)
 
 def _new_lock(): _memo().lock = Lock()

@@ -218,7 +218,7 @@ def test_the_memo_is_bounded():
         texts = [f'word{j}, (W{j})' for j in range(i, i + 100)]
         assert memo.tokenize(texts) == tokenize(texts)
         assert sum(map(len, memo)) < 5000 + 3000
-        assert len(memo.tokenizer.vocab.strings) < 5000
+        assert len(memo.tokenizers[0].vocab.strings) < 5000
 
 
 def test_an_interrupted_batch_leaves_no_harm(monkeypatch):
@@ -310,3 +310,14 @@ def test_the_module_alone_is_light():
 def test_fastai_is_never_imported():
     loaded = loaded_after('from imdb_lm.tokens import tokenize; tokenize(["It is."])')
     assert 'spacy' in loaded and 'fastai' not in loaded
+
+
+def test_common_words_need_no_spacy():
+    code = "import sys; from imdb_lm.tokens import tokenize; print(*tokenize(['I like this movie because'])[0], 'spacy' in sys.modules, *tokenize(['Zyxomma?!'])[0], 'spacy' in sys.modules)"
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == 'xxbos i like this movie because False xxbos xxmaj zyxomma ? ! True'.split()
+
+def test_common_pieces_of_another_spacy(monkeypatch):
+    assert tokens._common_pieces()
+    monkeypatch.setattr(tokens, 'version', lambda name: '1.0')
+    assert tokens._common_pieces() == {}
