@@ -127,8 +127,8 @@ def _pretrained(name, size):
     if size != 'post': raise ValueError(f'wt103 is a network of another size than {size}: add --size post')
     return untar_wt103() and 'wt103'
 
-# %% ../nbs/08_cli.ipynb #7f6e5477
-def _learner(data, text_col, size, pretrained, bs, seq_len, seed):
+# %% ../nbs/08_cli.ipynb #b775612d
+def _learner(data, text_col, label, size, pretrained, bs, seq_len, seed):
     "The learner that the options ask for, and a word on what it is"
     from fastai.torch_core import set_seed
     from imdb_lm.learner import SIZES, lm_learner
@@ -136,7 +136,7 @@ def _learner(data, text_col, size, pretrained, bs, seq_len, seed):
     preset, pretrained = dict(SIZES[size]), _pretrained(pretrained, size)
     set_seed(seed)
     dls = lm_dls(_corpus(data), bs=preset['bs'] if bs is None else bs, seq_len=preset['seq_len'] if seq_len is None else seq_len,
-                 max_vocab=preset['max_vocab'], seed=seed, text_col=text_col)
+                 max_vocab=preset['max_vocab'], seed=seed, text_col=text_col, label=label)
     config = None if isinstance(pretrained, str) and pretrained != 'wt103' else preset['config']
     learn = lm_learner(dls, config=config, pretrained=pretrained, path=Path('.'))
     s, enc = dls_summary(dls), learn.model[0]
@@ -152,11 +152,12 @@ def _show_reviews(lm, seed, n=1, n_words=70):
     for reviews in lm.generate(PROMPTS, n=n, n_words=n_words, seed=seed):
         for r in reviews: print(f'\n{r}')
 
-# %% ../nbs/08_cli.ipynb #8b6873d7
+# %% ../nbs/08_cli.ipynb #177d6602
 @command
 def train(
     data: str = 'mini', # What to learn from: imdb, mini (the bundled corpus), or a PATH: a folder of .txt files, or a .csv, .tsv, .parquet or .jsonl table
     text_col: str = 'text', # The column of texts, where the data is a table
+    label: Optional[str] = None, # The column of labels, or stars for the ratings in the names of IMDb's files: generate can then be asked for them
     out: Path = Path('model'), # The model folder to write
     size: Literal['laptop', 'post'] = 'laptop', # The network: laptop is small, for CPUs; post is the full AWD-LSTM of fastai's blog post, for GPUs
     pretrained: Optional[str] = None, # Start from: wt103, a model FOLDER, or none. Default: none for laptop, wt103 for post
@@ -179,7 +180,7 @@ def train(
     from imdb_lm.model import check_recipe, check_target
     check_target(out)
     check_recipe(frozen_epochs, frozen_lr, epochs, lr)
-    learn = _learner(data, text_col, size, pretrained, bs, seq_len, seed)
+    learn = _learner(data, text_col, label, size, pretrained, bs, seq_len, seed)
     if dry_run: return _dry_run(learn, frozen_epochs + epochs)
     import imdb_lm.training  # noqa: F401 -- lends learners their fit_two_stage
     from imdb_lm.learner import language_model, save_lm
@@ -254,7 +255,7 @@ def _write_file(lm, model, out, prompts, **kwargs):
     try: write_reviews(lm, out, prompts, model_hash(model), progress=_progress(), **kwargs)
     except KeyboardInterrupt: raise KeyboardInterrupt(f'stopped: what is written is in {out}, and the same command with --resume goes on') from None
 
-# %% ../nbs/08_cli.ipynb #c3f9cda5
+# %% ../nbs/08_cli.ipynb #5c33dff6
 @command
 def generate(
     prompts: Optional[list[str]] = None, # How the reviews begin; without any, lines from a pipe, else a review from its beginning
@@ -266,6 +267,9 @@ def generate(
     top_p: Optional[float] = None, # Choose among the likeliest words that together reach this probability
     min_p: Optional[float] = None, # Choose among words with at least this share of the likeliest one's probability
     repetition_penalty: float = 1., # Above 1 makes words that were there less likely
+    stars: Optional[int] = None, # The rating that the review gives, where the model was trained with ratings
+    sentiment: Optional[str] = None, # What the review thinks, pos or neg: the highest or the lowest rating
+    label: Optional[str] = None, # The label to write for, where the model was trained with others than ratings
     banned: Optional[list[str]] = None, # A word never to write; may be given several times
     min_words: int = 0, # Words before which no review ends
     seed: Optional[int] = None, # The same seed gives the same reviews
@@ -286,7 +290,7 @@ def generate(
     from imdb_lm.model import load_lm
     prompts, lm = _prompts(prompts), load_lm(model)
     how = dict(n_words=n_words, n=n, temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p, repetition_penalty=repetition_penalty,
-               banned=banned or (), min_words=min_words, seed=seed, stop=stop, raw=raw)
+               label=label, stars=stars, sentiment=sentiment, banned=banned or (), min_words=min_words, seed=seed, stop=stop, raw=raw)
     if out: _write_file(lm, model, out, prompts, resume=resume, **how)
     else: _print_reviews(lm, prompts, json, **how)
 
@@ -331,7 +335,7 @@ def convert(
     convert_pair(pth, pkl, out, trust)
     print(f'The model is in {out}.')
 
-# %% ../nbs/08_cli.ipynb #94255f55
+# %% ../nbs/08_cli.ipynb #d1bfa33f
 @command
 def demo(
     seed: int = 42, # The same seed gives the same demo
@@ -339,6 +343,6 @@ def demo(
     """Train on the bundled corpus for minutes, and write reviews."""
     from imdb_lm.learner import language_model
     import imdb_lm.training  # noqa: F401 -- lends learners their fit_two_stage
-    learn = _learner('mini', 'text', 'laptop', None, None, None, seed)
+    learn = _learner('mini', 'text', None, 'laptop', None, None, None, seed)
     learn.fit_two_stage(1, 2e-2, 2, 1e-2)
     _show_reviews(language_model(learn), seed, n=3)

@@ -6,7 +6,7 @@
 __all__ = ['SPAN', 'BLOCK', 'ROWS', 'word_probs', 'draw', 'noise', 'banned_ids', 'Row', 'write_rows', 'Writing', 'generate',
            'stream']
 
-# %% ../nbs/04_generate.ipynb #9fab4cff
+# %% ../nbs/04_generate.ipynb #fea0604d
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from numbers import Integral, Real
@@ -16,9 +16,10 @@ import torch
 from fastcore.meta import delegates
 from torch import Tensor
 
+from .labels import chosen_label, mark
 from .model import LanguageModel
 from .text import ReviewText, detokenize, join_review  # noqa: F401 -- detokenize belongs to what is public here
-from .tokens import BOS, PAD, TK_MAJ, TK_UP, UNK, tokenize
+from .tokens import BOS, FLD, PAD, TK_MAJ, TK_UP, UNK, tokenize
 
 # %% ../nbs/04_generate.ipynb #64da4a4c
 def word_probs(
@@ -117,18 +118,18 @@ def _check_controls(n_words, n, temperature, top_k, top_p, min_p, repetition_pen
     check(whole(min_words) and 0 <= min_words <= n_words, 'min_words', min_words, f'a whole number from 0 to n_words, {n_words}')
     check(seed is None or whole(seed) and seed >= 0, 'seed', seed, 'None or a whole number of at least 0')
 
-# %% ../nbs/04_generate.ipynb #1a75bd27
+# %% ../nbs/04_generate.ipynb #8b6b4682
 def banned_ids(
     lm: LanguageModel, # The model whose vocabulary it is
     banned: list = (), # list of str: words as people write them, or tokens
     no_unk: bool = True, # xxunk too
     min_words: int = 0, # With more than 0, xxbos will be banned for a while
 ) -> list: # list of int
-    "The ids of words that must not be written, if any other is left"
+    "The ids of words that must not be written, if any other is left: the mark of labels is one of them where the model has labels"
     banned = banned if isinstance(banned, str) or not isinstance(banned, Iterable) else list(banned)
     if not isinstance(banned, list) or not all(isinstance(w, str) for w in banned):
         raise ValueError(f'banned={banned!r} cannot be: banned is a list of words')
-    tokens = {_one_token(w, lm) for w in banned} | ({UNK} if no_unk else set())
+    tokens = {_one_token(w, lm) for w in banned} | ({UNK} if no_unk else set()) | ({FLD} if lm.config.get('label') else set())
     ids = {i for i,w in enumerate(lm.vocab) if w in tokens}
     free = {*lm.o2i.values()} - ids - ({lm.o2i[BOS]} if min_words else set())
     if not free: raise ValueError(f'no word is left to choose: banned, no_unk and min_words exclude all {len(lm.vocab)} of the vocabulary, so ban fewer')
@@ -235,7 +236,7 @@ def _grow(row, i, surprisal, bos, n_words):
     row.new.append(i)
     row.surprisal.append(surprisal)
 
-# %% ../nbs/04_generate.ipynb #ac6de582
+# %% ../nbs/04_generate.ipynb #a0ada568
 class Writing:
     "Everything that the controls ask for: which rows to write, and how"
     def __init__(self,
@@ -254,6 +255,9 @@ class Writing:
         raw: bool = False, # Return the tokens, joined by spaces, as the model wrote them
         banned: list = (), # Words never to write, list of str
         min_words: int = 0, # Words (tokens) before which no review ends
+        label: str = None, # The label to write for, of those the model was trained with (`lm_dls(..., label=...)`)
+        stars: int = None, # The same as a rating, where the labels are ratings
+        sentiment: str = None, # 'pos' or 'neg': the highest or the lowest rating
     ):
         _check_controls(n_words, n, temperature, top_k, top_p, min_p, repetition_penalty, min_words, seed)
         for p in prompts:
@@ -261,10 +265,12 @@ class Writing:
         self.lm, self.prompts, self.n, self.raw = lm, prompts, n, raw
         self.seed = int(torch.randint(2**62, (1,))) if seed is None else int(seed)
         self.tokens = [t or [BOS] for t in tokenize(prompts)]
+        self.label = chosen_label(lm.config.get('label'), label, stars, sentiment)
+        self.read = self.tokens if self.label is None else tokenize([mark(o, self.label) for o in prompts])
         self.how = dict(n_words=n_words, min_words=min_words, repetition_penalty=repetition_penalty, stop=stop,
                         temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p)
         ids = banned_ids(lm, banned, no_unk, min_words)
-        self.settings = dict(self.how, no_unk=no_unk, banned=list(banned), raw=raw)
+        self.settings = dict(self.how, no_unk=no_unk, banned=list(banned), raw=raw, label=self.label)
         self.how['banned'] = ids
 
     def rows(self, start=0):
@@ -272,7 +278,7 @@ class Writing:
         ids = None
         for k in range(start, len(self.prompts)*self.n):
             i, j = divmod(k, self.n)
-            if ids is None or j == 0: ids = self.lm.numericalize(self.tokens[i])
+            if ids is None or j == 0: ids = self.lm.numericalize(self.read[i])
             yield Row((i, j), ids, _numbers(self.seed, i, j))
 
     def steps(self, start=0, scored=False): return write_rows(self.lm, self.rows(start), scored=scored, **self.how)

@@ -308,14 +308,13 @@ def test_the_module_alone_is_light():
 
 
 def test_fastai_is_never_imported():
-    loaded = loaded_after('from imdb_lm.tokens import tokenize; tokenize(["It is."])')
+    loaded = loaded_after('from imdb_lm.tokens import tokenize; tokenize(["It is Zyxomma?!"])')
     assert 'spacy' in loaded and 'fastai' not in loaded
 
 
 def test_common_words_need_no_spacy():
-    code = "import sys; from imdb_lm.tokens import tokenize; print(*tokenize(['I like this movie because'])[0], 'spacy' in sys.modules, *tokenize(['Zyxomma?!'])[0], 'spacy' in sys.modules)"
-    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == 'xxbos i like this movie because False xxbos xxmaj zyxomma ? ! True'.split()
+    assert 'spacy' not in loaded_after('from imdb_lm.tokens import tokenize; tokenize(["I like this movie because", "it\'s a very well made film."])')
+
 
 def test_common_pieces_of_another_spacy(monkeypatch):
     assert tokens._common_pieces()

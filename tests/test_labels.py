@@ -1,0 +1,105 @@
+"""Labels: fastai's fields, what a model learns of them, and what is asked of it."""
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+from fastai.text.all import awd_lstm_lm_config, set_seed, tokenize_df
+
+from imdb_lm.data import read_review, review_files
+from imdb_lm.labels import UNMARKED, file_stars, mark_all
+from imdb_lm.learner import language_model, lm_learner, save_lm
+from imdb_lm.loader import lm_dls
+from imdb_lm.mini import mini_reviews
+from imdb_lm.model import load_lm
+import imdb_lm.training  # noqa: F401
+
+TINY = {**awd_lstm_lm_config, 'emb_sz': 96, 'n_hid': 64, 'n_layers': 1}
+PLEASED, CROSS = 'a good film , good songs and a good end .', 'a bad film , bad songs and a bad end .'
+
+
+@pytest.fixture(scope='module')
+def table(): return pd.DataFrame({'text': [PLEASED, CROSS]*150, 'mood': ['pos', 'neg']*150})
+
+@pytest.fixture(scope='module')
+def learn(table):
+    set_seed(0)
+    learn = lm_learner(lm_dls(table, bs=4, seq_len=20, label='mood'), config=TINY, drop_mult=0, pretrained=False, alpha=0, beta=0)
+    with learn.no_bar(), learn.no_logging(): learn.fit_two_stage(0, 1e-2, 12, 5e-3)
+    return learn
+
+
+def test_fields_are_fastais():
+    table = pd.DataFrame({'stars': [9, 1, 10]*40, 'text': ['A fine film!', 'A BAD one, sadly', '2 of us liked it']*40})
+    theirs = tokenize_df(table, ['stars', 'text'], mark_fields=True, n_workers=0)[0].text.tolist()
+    dls = lm_dls(table, bs=4, seq_len=10, label='stars')
+    corpus = dls.train_ds.tokenizer.corpus
+    marked = [i for i in range(len(table)) if corpus[i][1] == 'xxfld']
+    assert len(marked) > 90 and all(corpus[i] == list(theirs[i]) for i in marked)
+
+def test_few_go_without():
+    texts = mark_all(['text']*10_000, ['9']*10_000)
+    assert abs(texts.count('text')/10_000 - UNMARKED) < 0.01
+
+def test_folders_and_tables_agree():
+    path, files = mini_reviews(), review_files(mini_reviews())
+    folder = lm_dls(path, bs=8, label='stars')
+    rows = pd.DataFrame([dict(text=read_review(o), rating=file_stars(o)) for o in files])
+    table = lm_dls(rows, bs=8, label='rating')
+    assert table.vocab == folder.vocab and 'xxfld' in folder.vocab
+    a, b = folder.train_ds.tokenizer, table.train_ds.tokenizer
+    assert a.labels == b.labels and {'1', '10'} <= set(a.labels) <= {str(o) for o in range(1, 11)}
+    assert [a.corpus[i] for i in range(len(files))] == [b.corpus[i] for i in range(len(files))]
+
+def test_validation_is_the_same_with_labels():
+    path = mini_reviews()
+    assert lm_dls(path, bs=8, label='stars').valid_ds.items == lm_dls(path, bs=8).valid_ds.items
+
+
+def test_a_model_that_was_asked(learn):
+    for mood, word in dict(pos='good', neg='bad').items():
+        reviews = learn.generate('a', n=20, label=mood, seed=1, n_words=8)
+        assert sum(word in o for o in reviews) >= 19, reviews
+        assert reviews == learn.generate('a', n=20, sentiment=mood, seed=1, n_words=8)
+        assert all(o.startswith('a ') for o in reviews)
+
+def test_a_model_that_was_not_asked(learn):
+    reviews = learn.generate(['', 'a'], n=60, seed=1)
+    texts = ' '.join(o for row in reviews for o in row)
+    assert 'xxfld' not in texts and 'good' in texts and 'bad' in texts
+    assert 'xxfld' not in ' '.join(learn.generate('', n=20, seed=1, raw=True, stop=False))
+
+def test_marks_are_never_shown(learn):
+    assert learn.generate('a', label='pos', seed=3, raw=True)[0].startswith('a ')
+    assert ''.join(learn.stream('a', label='pos', seed=3)) == learn.generate('a', label='pos', seed=3)[0]
+
+def test_the_model_folder_knows_them(learn, tmp_path):
+    save_lm(learn, tmp_path/'model')
+    lm = load_lm(tmp_path/'model')
+    assert lm.config['label'] == dict(name='mood', values=['neg', 'pos']) == language_model(learn).config['label']
+    assert lm.generate('a', label='neg', seed=5) == learn.generate('a', label='neg', seed=5)
+    with pytest.raises(ValueError, match=r"stars=9 cannot be: the labels of this model \(mood\) are neg, pos"): lm.generate('', stars=9)
+
+def test_on_the_command_line(learn, tmp_path):
+    save_lm(learn, tmp_path/'model')
+    def imdb_lm(*args): return subprocess.run([sys.executable, '-c', 'from imdb_lm.cli import main; main()', 'generate', '--model', tmp_path/'model', *args], capture_output=True, text=True)
+    done = imdb_lm('a', '--sentiment', 'neg', '--n', '10', '--out', tmp_path/'reviews.jsonl', '--seed', '1')
+    lines = [json.loads(o) for o in (tmp_path/'reviews.jsonl').read_text().splitlines()]
+    assert done.returncode == 0 and sum('bad' in o['text'] for o in lines) >= 9 and {o['settings']['label'] for o in lines} == {'neg'}
+    done = imdb_lm('a', '--stars', '11')
+    assert done.returncode == 1 and 'stars=11 cannot be' in done.stderr and 'Traceback' not in done.stderr
+
+def test_models_without_labels_say_so(table):
+    lm = language_model(lm_learner(lm_dls(table, bs=16, seq_len=20), config=TINY, pretrained=False))
+    assert 'label' not in lm.config
+    with pytest.raises(ValueError, match='trained without labels'): lm.generate('', stars=9)
+
+@pytest.mark.parametrize('column, says', [([None]*300, "fill the column 'mood'"), ([np.nan]*300, 'none of the 300 texts has a label')])
+def test_empty_columns(table, column, says):
+    with pytest.raises(ValueError, match=says): lm_dls(table.assign(mood=column), bs=16, label='mood')
+
+def test_unknown_columns(table):
+    with pytest.raises(ValueError, match="no column 'moods' but 'text', 'mood'"): lm_dls(table, bs=16, label='moods')
+    with pytest.raises(ValueError, match="one label, 'stars'"): lm_dls(mini_reviews(), bs=16, label='mood')
