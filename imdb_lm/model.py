@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['PIECE', 'FORMAT', 'FILES', 'PRECISIONS', 'LARGE', 'LanguageModel', 'check_target', 'check_recipe', 'check_vocab',
-           'write_model', 'read_config', 'read_vocab', 'read_weights', 'load_lm', 'model_hash']
+           'write_model', 'read_config', 'read_vocab', 'read_weights', 'shrink_model', 'load_lm', 'model_hash']
 
-# %% ../nbs/03_model.ipynb #bddd39e5
+# %% ../nbs/03_model.ipynb #9c51e310
 import hashlib, json, math, os, shutil, tempfile
 from collections import Counter
 from numbers import Real
@@ -20,7 +20,7 @@ from torch.nn.utils.rnn import pad_sequence
 from safetensors import safe_open, SafetensorError
 from safetensors.torch import save_file
 
-from .network import AWDLSTM, NETWORK, Int8LSTM, build_net, fastai_name, has_int8
+from .network import AWDLSTM, NETWORK, Int8LSTM, build_net, fastai_name, has_int8, to_int8
 from .tokens import BOS, PAD, UNK, tokenize
 
 # %% ../nbs/03_model.ipynb #f295a9fd
@@ -180,12 +180,13 @@ def check_vocab(
     if n > 1: raise ValueError(f'{origin} is damaged: it holds the word {word!r} {n} times')
     return vocab
 
-# %% ../nbs/03_model.ipynb #95106469
+# %% ../nbs/03_model.ipynb #e15de8bb
 def write_model(
     folder: Path, # The model folder to write
     weights: dict, # Tensors by fastai's names
     vocab: list, # The words, list of str
     config: dict, # Holds at least the names in `NETWORK`
+    eight_bits: bool = False, # A quarter of the size: each row of a matrix as numbers of 8 bits and what they are multiples of
 ) -> Path: # `folder`
     "Write a model folder, whole or not at all"
     target, vocab = check_target(folder), check_vocab(list(vocab), 'the vocabulary')
@@ -193,8 +194,8 @@ def write_model(
     tmp = Path(tempfile.mkdtemp(prefix=f'.{target.name}.', dir=target.parent))
     try:
         net = build_net(config, len(vocab))
-        save_file({k: weights[k].detach().cpu().contiguous() for k in map(fastai_name, dict(net.named_parameters()))},
-                  tmp/'model.safetensors', metadata={'format': 'pt'})
+        weights = {k: weights[k].detach().cpu().contiguous() for k in map(fastai_name, dict(net.named_parameters()))}
+        save_file(_smaller(weights) if eight_bits else weights, tmp/'model.safetensors', metadata={'format': 'pt'})
         (tmp/'config.json').write_text(json.dumps({'format': FORMAT, **config}, indent=1), encoding='utf-8')
         (tmp/'vocab.json').write_text(json.dumps(vocab, ensure_ascii=False, indent=0), encoding='utf-8')
         for f in tmp.iterdir(): f.chmod(0o644)
@@ -203,6 +204,14 @@ def write_model(
     except SafetensorError as e: raise OSError(f'{folder} cannot be written: {e}') from None
     finally: shutil.rmtree(tmp, ignore_errors=True)
     return Path(folder)
+
+def _smaller(weights):
+    "Matrices as two tensors: `NAME` in 8 bits and `NAME.scale`"
+    res = {}
+    for k,w in weights.items():
+        if w.ndim == 2: res[k], res[f'{k}.scale'] = to_int8(w.float())
+        else: res[k] = w
+    return res
 
 def _swap_in(tmp, target):
     old = _aside(target)
@@ -250,7 +259,7 @@ def read_vocab(
     path = _find(folder)/'vocab.json'
     return check_vocab(_read_json(path, list), path)
 
-# %% ../nbs/03_model.ipynb #121a9939
+# %% ../nbs/03_model.ipynb #7298198e
 _largest = dict(emb_sz=2**16, n_hid=2**16, n_layers=2**6) # far above any AWD-LSTM: more is damage
 
 def _check_sizes(folder, config, vocab_sz):
@@ -268,15 +277,28 @@ def read_weights(
     want = {fastai_name(n): list(p.shape) for n,p in build_net(config, vocab_sz).named_parameters()}
     try:
         with safe_open(path, framework='pt') as f:
-            have = {k: f.get_slice(k).get_shape() for k in f.keys()}
+            have, kind = ({k: getattr(f.get_slice(k), what)() for k in f.keys()} for what in ('get_shape', 'get_dtype'))
+            small = [k for k,shape in want.items() if len(shape) == 2 and kind.get(k) == 'I8']
+            want |= {f'{k}.scale': want[k][:1] for k in small}
             for k in {**want, **have}:
                 if want.get(k) != have.get(k):
                     raise ValueError(f'{path} does not fit its config.json and vocab.json ({vocab_sz} words): '
                                      f'{k} is {have.get(k, "missing")}, expected {want.get(k, "nothing")}')
-                if (dtype := f.get_slice(k).get_dtype()) not in ('F64', 'F32', 'F16', 'BF16'):
-                    raise ValueError(f'{path} is damaged: {k} is of type {dtype}, expected floating point numbers')
-            return {k: f.get_tensor(k) for k in have}
+                if k not in small and kind[k] not in ('F64', 'F32', 'F16', 'BF16'):
+                    raise ValueError(f'{path} is damaged: {k} is of type {kind[k]}, expected floating point numbers')
+            weights = {k: f.get_tensor(k) for k in have}
     except SafetensorError as e: raise ValueError(f'{path} is damaged: {e}') from None
+    for k in small: weights[k] = weights[k]*weights.pop(f'{k}.scale').float()[:,None]
+    return weights
+
+# %% ../nbs/03_model.ipynb #e79af27e
+def shrink_model(
+    folder: Path, # A model folder
+    to: Path, # The folder to write
+) -> Path: # `to`
+    "The same model, its matrices in 8 bits"
+    config, vocab = read_config(folder), read_vocab(folder)
+    return write_model(to, read_weights(folder, config, len(vocab)), vocab, {k: v for k,v in config.items() if k != 'format'}, eight_bits=True)
 
 # %% ../nbs/03_model.ipynb #ee4c8069
 PRECISIONS = {'fp32': torch.float32, 'bf16': torch.bfloat16, 'int8': torch.float32} # and what the weights are read as

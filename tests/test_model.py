@@ -25,7 +25,7 @@ from fastai.text.models.core import get_language_model
 from safetensors.torch import load_file, save_file
 
 import imdb_lm.model as model
-from imdb_lm.model import FILES, LanguageModel, check_target, load_lm, model_hash, read_config, read_vocab, write_model
+from imdb_lm.model import FILES, LanguageModel, check_target, load_lm, model_hash, read_config, read_vocab, shrink_model, write_model
 from imdb_lm.network import NETWORK, build_net, has_int8
 from imdb_lm.tokens import BOS, UNK, tokenize
 
@@ -383,6 +383,33 @@ def refuses(folder, match, exc=ValueError):
     one_sentence(e)
     assert folder.name in str(e.value)
 
+
+# ---- in 8 bits
+
+@pytest.fixture
+def small(folder, tmp_path): return shrink_model(folder, tmp_path/'small')
+
+def test_a_small_model_says_nearly_the_same(folder, small):
+    a, b = load_lm(folder, 'fp32'), load_lm(small, 'fp32')
+    for text in TEXTS: torch.testing.assert_close(a.next_word(text), b.next_word(text), atol=2e-3, rtol=.05)
+    assert b.config == a.config and b.vocab == a.vocab
+
+def test_a_small_model_is_small(model_folder, tmp_path):
+    sizes = [(o/'model.safetensors').stat().st_size for o in (model_folder, shrink_model(model_folder, tmp_path/'small'))]
+    assert sizes[1] < 0.5*sizes[0]
+
+@pytest.mark.parametrize('spoil, says', [
+    (lambda w: w.pop('0.encoder.weight.scale'), '0.encoder.weight.scale is missing'),
+    (lambda w: w.update({'0.encoder.weight.scale': torch.ones(3)}), r'0.encoder.weight.scale is \[3\]'),
+    (lambda w: w.update({'1.decoder.bias.scale': torch.ones(3)}), 'expected nothing'),
+    (lambda w: w.update({'1.decoder.bias': w['1.decoder.bias'].to(torch.int8)}), 'is of type I8'),
+    (lambda w: w.update({'0.encoder.weight.scale': w['0.encoder.weight.scale'].to(torch.int32)}), 'is of type I32'),
+])
+def test_spoilt_small_models(small, spoil, says):
+    weights = load_file(small/'model.safetensors')
+    spoil(weights)
+    save_file(weights, small/'model.safetensors')
+    refuses(small, says)
 
 def test_missing_folder(tmp_path): refuses(tmp_path/'nowhere', 'no model folder at', FileNotFoundError)
 
