@@ -12,7 +12,7 @@ from fastai.text.learner import language_model_learner
 from fastai.text.models.awdlstm import AWD_LSTM, awd_lstm_lm_config
 
 from imdb_lm import engine
-from imdb_lm.engine import ChunkedDecoder, LMLoss, Logits, linear_cross_entropy
+from imdb_lm.engine import BF16, ChunkedDecoder, LMLoss, Logits, linear_cross_entropy
 from imdb_lm.learner import lm_learner
 from imdb_lm.loader import lm_dls
 
@@ -168,3 +168,41 @@ def test_logits_are_never_whole(reviews, monkeypatch):
     _, ours = learners(reviews)
     fit(ours)
     with ours.no_bar(): ours.validate()
+
+
+class Dtypes(Callback):
+    "What the layers of a network compute in"
+    def before_fit(self):
+        self.seen = {}
+        def note(layer, args, out): self.seen[type(layer)] = (out[0] if isinstance(out, tuple) else out).dtype
+        self.hooks = [layer.register_forward_hook(note) for layer in self.model.modules() if isinstance(layer, (torch.nn.LSTM, torch.nn.Linear))]
+    def after_backward(self): self.seen['gradients'] = {p.grad.dtype for p in self.model.parameters() if p.grad is not None}
+    def after_fit(self): [o.remove() for o in self.hooks]
+
+@pytest.mark.parametrize('chunked', [True, False])
+def test_bf16_on_a_cpu(reviews, monkeypatch, chunked):
+    pieces = []
+    by_pieces = engine._by_pieces
+    monkeypatch.setattr(engine, '_by_pieces', lambda *args: pieces.append(args[4]) or by_pieces(*args))
+    def train(cbs):
+        set_seed(3)
+        learn = lm_learner(lm_dls(reviews, bs=4, seq_len=30, min_freq=2), config=SIZES, pretrained=False, chunked=chunked)
+        set_seed(4)
+        with learn.no_bar(), learn.no_logging(): learn.fit_one_cycle(2, 1e-2, cbs=cbs)
+        return learn
+    low, full = Dtypes(), Dtypes()
+    has_bf16 = torch.ops.mkldnn._is_mkldnn_bf16_supported() # without it only torch's own LSTM runs, and that in fp32
+    with torch.backends.mkldnn.flags(enabled=has_bf16): a, b = train([BF16(), low]), train([full])
+    if has_bf16: assert low.seen[torch.nn.LSTM] == torch.bfloat16
+    assert full.seen[torch.nn.LSTM] == torch.float32 and low.seen['gradients'] == {torch.float32}
+    if chunked: assert torch.bfloat16 in pieces and torch.float32 in pieces
+    else: assert (low.seen[torch.nn.Linear], full.seen[torch.nn.Linear]) == (torch.bfloat16, torch.float32)
+    assert not torch.is_autocast_enabled('cpu')
+    close(torch.tensor([float(o) for o in a.recorder.losses]), torch.tensor([float(o) for o in b.recorder.losses]), .03)
+
+def test_bf16_where_there_is_none(reviews, monkeypatch):
+    def no(*args, **kwargs): raise RuntimeError('could not create a primitive descriptor for the LSTM forward propagation primitive')
+    learn = lm_learner(lm_dls(reviews, bs=4, seq_len=30), config=SIZES, pretrained=False)
+    monkeypatch.setattr(torch.nn.LSTM, 'forward', no)
+    with pytest.raises(ValueError, match='this CPU has no bf16 for an LSTM: train in fp32'), learn.no_bar(), learn.no_logging(): learn.fit(1, cbs=BF16())
+    assert not torch.is_autocast_enabled('cpu')
