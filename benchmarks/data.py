@@ -133,6 +133,7 @@ def report(res, n):
     for o in (o for o in res if o.startswith('tokens')):
         r = res[o]
         out.append(row(o.split()[1], f'{r["stock"]:,.0f}', f'{r["cold"]:,.0f}', f'{r["ours"]:,.0f}', f'{r["ratio"]:.1f}'))
+    out.append('\nProcesses hand back numbers, and one process makes lists of str of them: more than one process cannot speed that part up. `lm_dls` keeps the numbers.')
     out += ['\n## From the files of all of IMDb to DataLoaders\n', row('processes', 'stock cold, s', 'ours cold, s', 'stock / ours (goal 8)', 'stock warm, s', 'ours warm, s (goal 2)', 'peak MB stock', 'peak MB ours'), row(*['---']*8)]
     for w in sorted({1, workers}):
         a,b,c,d = (res[f'{k} 1 {s} {w}'] for s in ('cold', 'warm') for k in ('stock', 'ours'))
