@@ -21,7 +21,7 @@ setup(
     packages=find_packages(include=[cfg['lib_path'], f"{cfg['lib_path']}.*"]),
     package_data={cfg['lib_path']: ['*.grammar', '*.json']},
     install_requires=cfg['requirements'].split(),
-    extras_require={'dev': cfg['dev_requirements'].split()},
+    extras_require={o: cfg[f'{o}_requirements'].split() for o in ('distributed', 'dev')},
     entry_points={'console_scripts': cfg['console_scripts'].split()},
     zip_safe=False,
 )

@@ -8,5 +8,7 @@ from imdb_lm.loader import lm_dblock, lm_dls, dls_summary, held_out_texts
 from imdb_lm.model import LanguageModel, load_lm
 from imdb_lm.generate import detokenize
 from imdb_lm.learner import SIZES, lm_learner, language_model, save_lm, convert_pair
+from imdb_lm.memory import largest_bs, split_batches
 from imdb_lm.training import StopOnNaN # and, by its import, learn.fit_two_stage
 from imdb_lm.evaluate import evaluate_lm
+from imdb_lm.picture import show_surprisal

@@ -20,13 +20,13 @@ from fastcore.docments import docments
 
 from . import __version__
 
-# %% ../nbs/08_cli.ipynb #aa04d418
+# %% ../nbs/08_cli.ipynb #62c7c97b
 app = typer.Typer(add_completion=True, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None,
                   context_settings={'help_option_names': ['-h', '--help']})
 DEBUG = '--debug'
 ARGUMENTS = 'prompts', 'folder', 'pth', 'pkl' # all other parameters are options
 
-EXPECTED = ValueError, TypeError, OSError, RuntimeError, ImportError # their messages are whole sentences
+EXPECTED = ValueError, TypeError, OSError, RuntimeError, ImportError, MemoryError # their messages are whole sentences
 
 def _one_line(f):
     "`f`, but an exception is one line on stderr"
@@ -44,6 +44,17 @@ def _one_line(f):
             message = ' '.join(str(e).split())
             _fail(message if message and isinstance(e, EXPECTED) else f'{type(e).__name__} {message} ({DEBUG} shows where)', 1)
     return inner
+
+def _shared(f):
+    "`f`, done by all processes of a launch"
+    @wraps(f)
+    def inner(*args, **kwargs):
+        if not _several(): return f(*args, **kwargs)
+        from imdb_lm.processes import together
+        with together(): f(*args, **kwargs)
+    return inner
+
+def _several(): return int(os.environ.get('WORLD_SIZE', 1)) > 1
 
 def _give_up_stdout():
     "What is still to be written goes nowhere: else Python would complain once more when it ends"
@@ -73,7 +84,7 @@ def command(f):
     app.command(f.__name__)(inner)
     return f
 
-# %% ../nbs/08_cli.ipynb #e4a3b2fa
+# %% ../nbs/08_cli.ipynb #d750332b
 def _version(show: bool):
     if show:
         print(f'imdb_lm {__version__}')
@@ -98,6 +109,7 @@ UsageError = typer.BadParameter.__base__ # of click, or of the copy of click tha
 
 def main():
     "What the command `imdb_lm` runs"
+    if os.environ.get('RANK', '0') != '0': _give_up_stdout() # of several processes the first one speaks
     try: sys.exit(app(standalone_mode=False) or 0)
     except UsageError as e:
         if len(sys.argv) < 2: e.show() # the help
@@ -127,32 +139,55 @@ def _pretrained(name, size):
     if size != 'post': raise ValueError(f'wt103 is a network of another size than {size}: add --size post')
     return untar_wt103() and 'wt103'
 
-# %% ../nbs/08_cli.ipynb #b775612d
+# %% ../nbs/08_cli.ipynb #bb9dd501
 def _learner(data, text_col, label, size, pretrained, bs, seq_len, seed):
     "The learner that the options ask for, and a word on what it is"
     from fastai.torch_core import set_seed
     from imdb_lm.learner import SIZES, lm_learner
     from imdb_lm.loader import dls_summary, lm_dls
-    preset, pretrained = dict(SIZES[size]), _pretrained(pretrained, size)
+    from imdb_lm.processes import in_turn, n_processes
+    if _several():
+        from imdb_lm.distributed import meet # needs Accelerate
+        meet()
+    preset, pretrained = dict(SIZES[size]), in_turn(lambda: _pretrained(pretrained, size))
     set_seed(seed)
-    dls = lm_dls(_corpus(data), bs=preset['bs'] if bs is None else bs, seq_len=preset['seq_len'] if seq_len is None else seq_len,
-                 max_vocab=preset['max_vocab'], seed=seed, text_col=text_col, label=label)
+    dls = in_turn(lambda: lm_dls(_corpus(data), bs=preset['bs'] if bs is None else bs, seq_len=preset['seq_len'] if seq_len is None else seq_len,
+                                 max_vocab=preset['max_vocab'], seed=seed, text_col=text_col, label=label))
     config = None if isinstance(pretrained, str) and pretrained != 'wt103' else preset['config']
     learn = lm_learner(dls, config=config, pretrained=pretrained, path=Path('.'))
     s, enc = dls_summary(dls), learn.model[0]
     print(f'data: {data}, {s["reviews"]:,} reviews ({s["held_out"]:,} held out), {s["tokens"]:,} tokens, '
           f'vocabulary {s["vocab"]:,}, {s["unknown"]:.1%} unknown, {s["duplicates"]:,} of the held-out reviews nearly the same as one in training')
     print(f'size: {size}, AWD-LSTM {enc.n_layers} x {enc.n_hid}, embedding {enc.emb_sz}, '
-          f'{sum(p.numel() for p in learn.model.parameters())/1e6:.1f} M parameters, batches of {dls.bs} x {dls.train.seq_len}, '
+          f'{sum(p.numel() for p in learn.model.parameters())/1e6:.1f} M parameters, batches of {dls.bs*n_processes()} x {dls.train.seq_len}, '
           f'pretrained: {pretrained or "no"}')
     return learn
+
+# %% ../nbs/08_cli.ipynb #a6d220ae
+def _rows(bs):
+    "The rows of a batch that were typed; None where that is left to us"
+    if bs == 'auto' and _several(): raise ValueError('--bs auto tries what fits beside nothing else: among several processes, give a number')
+    if bs in (None, 'auto'): return None
+    try: return int(bs)
+    except ValueError: raise ValueError(f'bs={bs!r} cannot be: it is a whole number of at least 1, or auto') from None
+
+def _fit_to_memory(learn, checkpoint):
+    "Split the batches of `learn` as memory wants it, and tell how"
+    from imdb_lm.checkpoint import batch_size
+    from imdb_lm.memory import largest_bs, split_batches
+    from imdb_lm.processes import n_processes
+    whole, begun = learn.dls.bs, checkpoint and n_processes() < 2 and batch_size(checkpoint)
+    bs = begun if begun and not whole%begun else largest_bs(learn)
+    why = f'as the run in {checkpoint} began' if bs == begun else 'a trial of it fits in memory' + (', more does not' if bs < whole else '')
+    print(f'bs: {bs}, {why}' + (f'; the gradients of {whole//bs} batches are added up, so the weights still change once in {whole} rows' if bs < whole else ''))
+    split_batches(learn, bs)
 
 # %% ../nbs/08_cli.ipynb #89d4a56a
 def _show_reviews(lm, seed, n=1, n_words=70):
     for reviews in lm.generate(PROMPTS, n=n, n_words=n_words, seed=seed):
         for r in reviews: print(f'\n{r}')
 
-# %% ../nbs/08_cli.ipynb #177d6602
+# %% ../nbs/08_cli.ipynb #c1ee642e
 @command
 def train(
     data: str = 'mini', # What to learn from: imdb, mini (the bundled corpus), or a PATH: a folder of .txt files, or a .csv, .tsv, .parquet or .jsonl table
@@ -165,7 +200,7 @@ def train(
     frozen_lr: float = 2e-2, # Peak learning rate of stage one
     epochs: int = 10, # Epochs of stage two
     lr: float = 2e-3, # Peak learning rate of stage two
-    bs: Optional[int] = None, # Rows of a batch. Default: 16 for laptop, 128 for post
+    bs: Optional[str] = None, # Rows of a batch, of each process where there are several; auto tries how many fit in memory, and adds up gradients to the default. Default: 16 for laptop, 128 for post
     seq_len: Optional[int] = None, # Tokens of a row in a batch. Default: 48 for laptop, 72 for post
     seed: int = 42, # Decides which reviews are held out, the first weights and all that is random
     checkpoint: Optional[Path] = None, # A folder for checkpoints: the same command with the same folder goes on where it was stopped
@@ -180,35 +215,41 @@ def train(
     from imdb_lm.model import check_recipe, check_target
     check_target(out)
     check_recipe(frozen_epochs, frozen_lr, epochs, lr)
-    learn = _learner(data, text_col, label, size, pretrained, bs, seq_len, seed)
+    rows = _rows(bs)
+    learn = _learner(data, text_col, label, size, pretrained, rows, seq_len, seed)
+    if bs == 'auto': _fit_to_memory(learn, checkpoint)
     if dry_run: return _dry_run(learn, frozen_epochs + epochs)
     import imdb_lm.training  # noqa: F401 -- lends learners their fit_two_stage
     from imdb_lm.learner import language_model, save_lm
+    from imdb_lm.processes import rank
     if learn.pretrained: print(f'before training: perplexity {learn.validate()[-1]:.2f}')
     history = learn.fit_two_stage(frozen_epochs, frozen_lr, epochs, lr, checkpoint=checkpoint)
     save_lm(learn, out)
+    if rank(): return
     history.to_csv(out/'history.csv', index=False)
     print(f'\nThe model is in {out}, the table in {out/"history.csv"}. Reviews from it:')
     _show_reviews(language_model(learn), seed)
 
-# %% ../nbs/08_cli.ipynb #9becd929
+# %% ../nbs/08_cli.ipynb #95c356ed
 def _dry_run(learn, epochs, steps=6):
     "Time `steps` training steps, and tell what `epochs` epochs would take"
     import resource, time
     from statistics import median
     from fastai.callback.core import Callback, CancelFitException
+    from imdb_lm.processes import n_processes
+    from imdb_lm.training import _in_step
     class Clock(Callback):
         times = []
         def after_batch(self):
             self.times.append(time.perf_counter())
             if len(self.times) > steps: raise CancelFitException()
-    with learn.no_bar(), learn.no_logging(): learn.fit(1, cbs=Clock())
+    with learn.no_bar(), learn.no_logging(), _in_step(learn): learn.fit(1, cbs=Clock())
     step = median(b-a for a,b in zip(Clock.times, Clock.times[1:])) if len(Clock.times) > 1 else float('nan')
     dls, size = learn.dls, sum(p.numel() for p in learn.model.parameters())*4
     minutes = step*(len(dls.train) + len(dls.valid)/3)*epochs/60
     takes = f'{minutes/60:.1f} hours' if minutes > 120 else f'{minutes:.0f} minutes' if minutes > 1.5 else 'a minute'
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss/2**20
-    print(f'a step: {step:.2f} s, {dls.bs*dls.train.seq_len/step:,.0f} tokens/s; {epochs} epochs of {len(dls.train):,} steps: about '
+    print(f'a step: {step:.2f} s, {dls.bs*n_processes()*dls.train.seq_len/step:,.0f} tokens/s; {epochs} epochs of {len(dls.train):,} steps: about '
           f'{takes}; memory: about {peak:.1f} GB; disk: {size/2**20:,.0f} MB for the model folder')
 
 # %% ../nbs/08_cli.ipynb #b118685f
@@ -234,6 +275,17 @@ def _print_reviews(lm, prompts, json, **kwargs):
         text = writing.text(row)
         print(dumps(dict(prompt=prompts[row.key[0]], text=text), ensure_ascii=False) if json else f'{text}\n', flush=sys.stdout.isatty())
 
+# %% ../nbs/08_cli.ipynb #40b457ba
+def _print_fresh(lm, prompts, json, max_copy, against, n, **kwargs):
+    "Only reviews that do not copy"
+    from imdb_lm.memorization import corpus_index, fresh_reviews
+    with _bars_on_stderr(): index = corpus_index(_corpus(against))
+    found = fresh_reviews(lm, index, prompts, max_copy, n=n, **kwargs)
+    for p,texts in zip(prompts, found):
+        for text in texts: print(dumps(dict(prompt=p, text=text), ensure_ascii=False) if json else f'{text}\n')
+    missing = sum(n - len(o) for o in found)
+    if missing: raise RuntimeError(f'{missing} of {n*len(prompts)} reviews are missing: whatever was written copied more than {max_copy} words, so raise --max-copy or the temperature')
+
 # %% ../nbs/08_cli.ipynb #fc5fefe6
 def _progress(every=None):
     "Tells on stderr how many reviews are there, how fast they come, and how long it will take; a terminal hears it more often"
@@ -255,8 +307,9 @@ def _write_file(lm, model, out, prompts, **kwargs):
     try: write_reviews(lm, out, prompts, model_hash(model), progress=_progress(), **kwargs)
     except KeyboardInterrupt: raise KeyboardInterrupt(f'stopped: what is written is in {out}, and the same command with --resume goes on') from None
 
-# %% ../nbs/08_cli.ipynb #5c33dff6
+# %% ../nbs/08_cli.ipynb #93df02f9
 @command
+@_shared
 def generate(
     prompts: Optional[list[str]] = None, # How the reviews begin; without any, lines from a pipe, else a review from its beginning
     model: Path = Path('model'), # The model folder
@@ -278,46 +331,83 @@ def generate(
     json: bool = False, # Print a line of JSON for each review
     out: Optional[Path] = None, # Write the reviews to this file, a line of JSON for each
     resume: bool = False, # Go on with the file that --out names, if it is there
+    max_copy: Optional[int] = None, # Write a review again that has more words in a row from the texts that --against names
+    against: str = 'imdb', # For --max-copy: the texts that the model was trained on: imdb, mini, or a PATH, as for train --data
 ):
     """Write reviews.
 
     Example: imdb_lm generate "I like this movie because" --n 3 --temperature 0.9
     """
     if resume and not out: raise ValueError('--resume needs --out: name the file to go on with')
+    if out and max_copy is not None: raise ValueError('--max-copy prints its reviews: leave --out out')
     if out:
         from imdb_lm.reviews import check_out
         check_out(out, resume)
     from imdb_lm.model import load_lm
-    prompts, lm = _prompts(prompts), load_lm(model)
+    from imdb_lm.processes import from_first, rank
+    prompts, lm = from_first(None if rank() else _prompts(prompts)), load_lm(model)
     how = dict(n_words=n_words, n=n, temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p, repetition_penalty=repetition_penalty,
                label=label, stars=stars, sentiment=sentiment, banned=banned or (), min_words=min_words, seed=seed, stop=stop, raw=raw)
-    if out: _write_file(lm, model, out, prompts, resume=resume, **how)
+    if max_copy is not None: _print_fresh(lm, prompts, json, max_copy, against, **how)
+    elif out: _write_file(lm, model, out, prompts, resume=resume, **how)
     else: _print_reviews(lm, prompts, json, **how)
 
-# %% ../nbs/08_cli.ipynb #20c56821
+# %% ../nbs/08_cli.ipynb #7421298d
 def _bars_on_stderr(): return redirect_stdout(sys.stderr if sys.stderr.isatty() else StringIO())
 
+def _blind(lm, texts, seed):
+    "Openings on the terminal, answers from it or from a pipe, the score at the end"
+    from imdb_lm.blind import blind_test, openings, tell_score
+    shown = openings(lm, texts, seed=seed)
+    print(tell_score(blind_test(shown), shown))
+
+def _report(lm, texts, data, valid_pct, seed, text_col, folder):
+    "Write the report, and return the model's figures"
+    from shlex import join
+    from fastprogress.fastprogress import progress_bar
+    from imdb_lm.memorization import corpus_index
+    from imdb_lm.report import TEMPERATURES, report, write_report
+    with _bars_on_stderr():
+        index = corpus_index(_corpus(data), valid_pct, seed, text_col)
+        res = report(lm, texts, index, temperatures=progress_bar(TEMPERATURES, leave=False), seed=seed)
+    write_report(res, folder, join(['imdb_lm', *sys.argv[1:]]))
+    return res['figures']
+
+# %% ../nbs/08_cli.ipynb #bb2189df
 @command
+@_shared
 def evaluate(
     folder: Path, # The model folder
     data: str = 'mini', # The reviews: imdb, mini, or a PATH, as for train
     text_col: str = 'text', # The column of texts, where the data is a table
     valid_pct: float = 0.1, # Share of the reviews to take: the one that train held out, with the same seed; 1 takes all
     seed: int = 42, # The seed that train was given
+    report: Optional[Path] = None, # Write reviews at temperatures of 0.5 to 1.2, compare them with real ones and with the training text (the data that is not held out), and put all figures and a plot into this folder; takes minutes
+    blind: bool = False, # Guess which of 20 openings are real and which the model wrote
     json: bool = False, # Print a line of JSON
 ):
     """Judge a model by the held-out reviews: perplexity and accuracy.
 
+    Bits per byte are of the text as it was typed, with unknown words paid for letter by letter: they compare models that know different words.
+
     Example: imdb_lm evaluate my_model --data imdb
     """
-    from imdb_lm.evaluate import evaluate_lm
-    from imdb_lm.loader import held_out_texts
+    if _several() and (blind or report): raise ValueError('--blind and --report are for one process: leave the launcher out')
+    if blind and (report or json): raise ValueError('--blind asks and gives a score, nothing else: leave --report and --json out')
     from imdb_lm.model import load_lm
     lm = load_lm(folder)
+    if report:
+        from imdb_lm.report import check_report_folder
+        check_report_folder(report)
+    from imdb_lm.evaluate import evaluate_lm
+    from imdb_lm.loader import held_out_texts
     with _bars_on_stderr(): texts = held_out_texts(_corpus(data), valid_pct, seed, text_col)
-    report = evaluate_lm(lm, texts)
-    if json: return print(dumps(report))
-    print('{reviews:,} reviews, {tokens:,} tokens: perplexity {perplexity:.2f}, accuracy {accuracy:.1%}, {unknown:.1%} unknown'.format(**report))
+    if blind: return _blind(lm, texts, seed)
+    figures = _report(lm, texts, data, valid_pct, seed, text_col, report) if report else evaluate_lm(lm, texts)
+    if json: return print(dumps(figures))
+    print('{reviews:,} reviews, {tokens:,} tokens: perplexity {perplexity:.2f} ({stream_perplexity:.2f} as fastai computes it), {bits_per_byte:.3f} bits per byte, '
+          'accuracy {accuracy:.1%}, {unknown:.1%} unknown'.format(**figures))
+    if report: print(f'The report is in {report/"report.md"}.')
 
 # %% ../nbs/08_cli.ipynb #50960969
 @command

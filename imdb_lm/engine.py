@@ -5,13 +5,13 @@
 # %% auto #0
 __all__ = ['PIECE', 'linear_cross_entropy', 'Logits', 'LMLoss', 'ChunkedDecoder', 'Chunked', 'BF16']
 
-# %% ../nbs/04b_engine.ipynb #96d8dc41
+# %% ../nbs/04b_engine.ipynb #2497e1e9
 import torch
 from fastai.callback.core import Callback
 from fastai.callback.fp16 import MixedPrecision
 from fastai.losses import CrossEntropyLossFlat
 from fastai.text.models.core import LinearDecoder
-from fastai.torch_core import to_float
+from fastai.torch_core import get_model, to_float
 from torch import Tensor
 
 # %% ../nbs/04b_engine.ipynb #e293f13d
@@ -103,7 +103,7 @@ class LMLoss(CrossEntropyLossFlat):
         if isinstance(inp, Logits) and self.reduction == 'mean': return inp.cross_entropy(targ)
         return super().__call__(inp.full() if isinstance(inp, Logits) else inp, targ, **kwargs)
 
-# %% ../nbs/04b_engine.ipynb #61926cba
+# %% ../nbs/04b_engine.ipynb #b7ad9e7f
 class ChunkedDecoder(LinearDecoder):
     "fastai's `LinearDecoder`, with `Logits` for its output when it is `lazy`"
     def __init__(self,
@@ -120,7 +120,7 @@ class ChunkedDecoder(LinearDecoder):
 class Chunked(Callback):
     "Makes the decoder lazy for the batches of training and validation; predictions that are gathered stay whole"
     order = -5
-    def before_batch(self): self.model[1].lazy = len(self.yb) > 0 and not hasattr(self.learn, 'gather_preds')
+    def before_batch(self): get_model(self.model)[1].lazy = len(self.yb) > 0 and not hasattr(self.learn, 'gather_preds')
 
 # %% ../nbs/04b_engine.ipynb #39ad0bfc
 class BF16(Callback):

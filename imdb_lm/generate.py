@@ -236,7 +236,7 @@ def _grow(row, i, surprisal, bos, n_words):
     row.new.append(i)
     row.surprisal.append(surprisal)
 
-# %% ../nbs/04_generate.ipynb #a0ada568
+# %% ../nbs/04_generate.ipynb #613d5be7
 class Writing:
     "Everything that the controls ask for: which rows to write, and how"
     def __init__(self,
@@ -273,20 +273,20 @@ class Writing:
         self.settings = dict(self.how, no_unk=no_unk, banned=list(banned), raw=raw, label=self.label)
         self.how['banned'] = ids
 
-    def rows(self, start=0):
-        "The rows from the `start`th on"
+    def rows(self, start=0, stop=None):
+        "The rows from the `start`th on, up to `stop`"
         ids = None
-        for k in range(start, len(self.prompts)*self.n):
+        for k in range(start, len(self.prompts)*self.n if stop is None else stop):
             i, j = divmod(k, self.n)
             if ids is None or j == 0: ids = self.lm.numericalize(self.read[i])
             yield Row((i, j), ids, _numbers(self.seed, i, j))
 
-    def steps(self, start=0, scored=False): return write_rows(self.lm, self.rows(start), scored=scored, **self.how)
+    def steps(self, start=0, scored=False, stop=None): return write_rows(self.lm, self.rows(start, stop), scored=scored, **self.how)
 
-    def in_order(self, start=0, scored=False):
+    def in_order(self, start=0, scored=False, stop=None):
         "The finished rows, in the order of their keys"
         done, k = {}, start
-        for touched in self.steps(start, scored):
+        for touched in self.steps(start, scored, stop):
             done.update((r.key, r) for r in touched if r.ended)
             while (row := done.pop(divmod(k, self.n), None)) is not None:
                 yield row

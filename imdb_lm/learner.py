@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['SIZES', 'read_pair', 'TrimMemory', 'lm_learner', 'language_model', 'save_lm', 'convert_pair']
 
-# %% ../nbs/05_learner.ipynb #87de415e
+# %% ../nbs/05_learner.ipynb #1323e7dc
 import ctypes, pickle, sys
 from collections.abc import Iterator
 from functools import lru_cache
@@ -22,6 +22,7 @@ from fastai.metrics import Perplexity, accuracy
 from fastai.text.core import SpacyTokenizer, defaults
 from fastai.text.learner import LMLearner, clean_raw_keys, language_model_learner, load_ignore_keys, match_embeds
 from fastai.text.models.awdlstm import AWD_LSTM, awd_lstm_lm_config
+from fastai.torch_core import get_model, num_distrib
 from fastcore.basics import patch
 from fastcore.foundation import L
 from fastcore.meta import delegates
@@ -31,6 +32,7 @@ from .engine import Chunked, ChunkedDecoder, LMLoss
 from .generate import Writing
 from .model import LanguageModel, read_config, read_vocab, read_weights, write_model
 from .network import NETWORK, build_net, fastai_name
+from .processes import rank
 from .tokens import BOS, PAD, UNK
 
 # %% ../nbs/05_learner.ipynb #b82bf9ec
@@ -39,9 +41,10 @@ SIZES = {
     'laptop': dict(config={**awd_lstm_lm_config, 'emb_sz': 192, 'n_hid': 384, 'n_layers': 2}, bs=16, seq_len=48, max_vocab=16000),
 }
 
-# %% ../nbs/05_learner.ipynb #24b58177
+# %% ../nbs/05_learner.ipynb #6a78db24
 @lru_cache(maxsize=None)
-def _say_once(message): print(message, file=sys.stderr)
+def _say_once(message):
+    if not rank(): print(message, file=sys.stderr)
 
 # %% ../nbs/05_learner.ipynb #1129616e
 _OPTIMIZER = [L, np.dtype, type(np.dtype('f8')), np.float64(0).__reduce__()[0]] # what an optimizer's state is made of, beside tensors
@@ -108,7 +111,7 @@ class TrimMemory(Callback):
     def after_batch(self):
         if self.training and self.iter%10 == 9 and (trim := _malloc_trim()): trim(0)
 
-# %% ../nbs/05_learner.ipynb #9d830074
+# %% ../nbs/05_learner.ipynb #d5ce34b1
 @delegates(language_model_learner, but=['pretrained', 'pretrained_fnames'])
 def lm_learner(
     dls: DataLoaders, # From `lm_dls`
@@ -124,6 +127,9 @@ def lm_learner(
     "A learner for the language model of the post, frozen but for its last group when it is pretrained"
     if 'pretrained_fnames' in kwargs: raise TypeError('lm_learner knows no pretrained_fnames: give the two files as pretrained=(pth, pkl)')
     weights, old_vocab, sizes = _pretrained(pretrained, backwards)
+    if num_distrib() > 1:
+        from imdb_lm.distributed import own_rows # needs Accelerate
+        dls = own_rows(dls)
     config = {**awd_lstm_lm_config, **(config or {}), **_agree(sizes, config, pretrained)}
     learn = language_model_learner(dls, arch, config=config, drop_mult=max(drop_mult, 1e-12), pretrained=False, backwards=backwards, # fastai's WeightDropout fails where it drops nothing at all
                                    metrics=[accuracy, Perplexity()] if metrics is None else metrics, **kwargs)
@@ -153,7 +159,7 @@ def _agree(sizes, config, folder):
         if config and config.get(k, v) != v: raise ValueError(f'config asks for {k}={config[k]!r}, but the model in {folder} has {v!r}: leave config out')
     return sizes
 
-# %% ../nbs/05_learner.ipynb #ca677098
+# %% ../nbs/05_learner.ipynb #00acbce5
 def language_model(
     learn: LMLearner, # A learner with an AWD-LSTM
 ) -> LanguageModel: # Shares the learner's weights
@@ -165,12 +171,12 @@ def language_model(
     tok = learn.dls.train_ds.tokenizer
     if labels := getattr(tok, 'labels', []): config['label'] = dict(name=tok.label, values=labels)
     vocab = list(learn.dls.vocab)
-    return LanguageModel(build_net(config, len(vocab), {k: v.detach() for k,v in learn.model.state_dict().items()}), vocab, config)
+    return LanguageModel(build_net(config, len(vocab), {k: v.detach() for k,v in get_model(learn.model).state_dict().items()}), vocab, config)
 
 def _parts(learn):
-    enc = learn.model[0]
+    enc, dec = get_model(learn.model)
     if type(enc) is not AWD_LSTM or enc.n_dir != 1: raise ValueError(f'only AWD_LSTM, in one direction, becomes a language model here, not {type(enc).__name__}')
-    return enc, learn.model[1]
+    return enc, dec
 
 def _check_tokenizer(dls):
     rules, tok = dls.train_ds.tokenizer.rules, dls.train_ds.tokenizer.tok
@@ -198,12 +204,13 @@ def stream(self: LMLearner,
     "Reviews that begin with `prompts`, piece by piece"
     return language_model(self).stream(prompts, **kwargs)
 
-# %% ../nbs/05_learner.ipynb #3e6b6c6e
+# %% ../nbs/05_learner.ipynb #4524ad3e
 def save_lm(
     learn: LMLearner, # The learner to keep
     folder: Path, # The model folder to write; an older model in it is replaced
 ) -> Path: # `folder`
-    "Write the model folder of `learn`, whole or not at all"
+    "Write the model folder of `learn`, whole or not at all; of several processes the first one does"
+    if rank(): return folder
     lm, (enc, dec) = language_model(learn), _parts(learn)
     dropouts = dict(output_p=dec.output_dp.p, hidden_p=enc.hidden_dps[0].p, input_p=enc.input_dp.p,
                     embed_p=enc.encoder_dp.embed_p, weight_p=enc.rnns[0].weight_p)

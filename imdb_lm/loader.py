@@ -6,7 +6,7 @@
 __all__ = ['as_source', 'table_texts', 'corpus_texts', 'corpus_labels', 'tokens_folder', 'Tokenizer', 'Documents', 'Chunks',
            'LMLoader', 'LMTextBlock', 'lm_dblock', 'lm_dls', 'near_duplicates', 'dls_summary', 'held_out_texts']
 
-# %% ../nbs/02_loader.ipynb #5204ccc1
+# %% ../nbs/02_loader.ipynb #a9a04f7c
 import gc
 from collections import Counter
 from contextlib import contextmanager
@@ -25,6 +25,7 @@ from fastai.data.transforms import ColReader, ColSplitter, FuncSplitter, IndexSp
 from fastai.text import core
 from fastai.text.core import WordTokenizer, tokenize_texts
 from fastai.text.data import LMDataLoader, LMTensorText, TensorText, TextBlock
+from fastcore.basics import chunked
 from fastcore.foundation import L
 from fasttransform import Transform
 
@@ -208,12 +209,13 @@ class Chunks:
 
     def __getitem__(self, s: slice) -> TensorText: return TensorText(torch.from_numpy(self.stretch(s.start, min(s.stop, self.ends[-1]))))
 
-# %% ../nbs/02_loader.ipynb #e4a92ed0
+# %% ../nbs/02_loader.ipynb #286b7d26
 class LMLoader(LMDataLoader):
     "`LMDataLoader`, with the same batches"
     def __init__(self, dataset, lens=None, **kwargs):
         self.docs, self.first = _documents(dataset), 0 # the batch that an epoch begins with, in the order that there is: for a run that goes on
         super().__init__(dataset, lens=self.docs.lengths.tolist(), **kwargs)
+        self.rows = range(self.bs) # of the batch, those that are made: `02b_distributed` has fewer
 
     def make_chunks(self): self.chunks = Chunks(self.docs, self.items.idxs)
 
@@ -222,7 +224,9 @@ class LMLoader(LMDataLoader):
     def create_batches(self, samps):
         samps = dropwhile(lambda i: i < self.first*self.bs, samps)
         if self.after_item.fs or self.before_batch.fs: return super().create_batches(samps) # these want single rows
-        return self._batches(i//self.bs for i in islice(samps, 0, None, self.bs))
+        return self._batches(i//self.bs for i in islice(samps, 0, None, len(self.rows)))
+
+    def chunkify(self, b): return chunked(b, len(self.rows), self.drop_last)
 
     def _batches(self, numbers):
         n, at = self._block_size(), None
@@ -235,13 +239,13 @@ class LMLoader(LMDataLoader):
 
     def _block_size(self):
         "How many batches are made at a time"
-        if self._on_gpu() and 8*self.bs*self.bl < torch.cuda.mem_get_info(self.device)[0]/4: return self.n_batches
-        return max(1, 500_000//(self.bs*self.seq_len))
+        if self._on_gpu() and 8*len(self.rows)*self.bl < torch.cuda.mem_get_info(self.device)[0]/4: return self.n_batches
+        return max(1, 500_000//(len(self.rows)*self.seq_len))
 
     def _block(self, first, n):
         "The tokens of `n` batches from the batch `first` on, and one more for the last target"
         start, stop = first*self.seq_len, min((first + n)*self.seq_len, self.bl) + 1
-        rows = np.stack([self.chunks.stretch(i*self.bl + start, i*self.bl + stop) for i in range(self.bs)])
+        rows = np.stack([self.chunks.stretch(i*self.bl + start, i*self.bl + stop) for i in self.rows])
         return torch.from_numpy(rows).to(self.device if self._on_gpu() else 'cpu')
 
 # %% ../nbs/02_loader.ipynb #ba95be1a

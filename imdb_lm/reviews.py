@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['check_out', 'write_reviews']
 
-# %% ../nbs/04a_reviews.ipynb #ec981e99
-import json
+# %% ../nbs/04a_reviews.ipynb #a7b62a3a
+import json, os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from fastcore.meta import delegates
 
 from .generate import Writing
 from .model import LanguageModel
+from .processes import from_all, from_first, my_share, n_processes, rank
 
 # %% ../nbs/04a_reviews.ipynb #33ec6753
 def check_out(
@@ -48,7 +49,7 @@ def _same(out, k, have, want):
         name = next((n for n in new if not isinstance(old, dict) or old.get(n) != new[n]), 'settings')
         raise ValueError(f'{out} cannot be gone on with: line {k+1} has {name}={old.get(name) if isinstance(old, dict) else old!r}, this run {name}={new.get(name)!r}')
 
-# %% ../nbs/04a_reviews.ipynb #01f2f06c
+# %% ../nbs/04a_reviews.ipynb #2bb0685e
 @delegates(Writing, but=['lm'])
 def write_reviews(
     lm: LanguageModel, # The model that writes
@@ -57,27 +58,58 @@ def write_reviews(
     model: str, # The model's fingerprint: see `model_hash`
     resume: bool = False, # Go on with `out`, if it is there
     seed: int = None, # The same seed gives the same reviews
-    progress: Callable = None, # Called after each review with: reviews that are there, of how many, words (tokens) written by this call
+    progress: Callable = None, # Called after each review with: reviews that are there, of how many, words (tokens) written by this call; of several processes in the first one, for its part
     **kwargs
 ) -> Path: # `out`
     "Write `n` reviews for each of `prompts` to a file, line by line"
     out = check_out(out, resume)
     old = list(_lines(out)) if out.exists() else []
-    if seed is None and old: seed = old[0].get('seed')
+    if seed is None and resume and not rank(): seed = next((o.get('seed') for f in [out, *_parts(out)] if f.exists() for o in _lines(f)), None)
     writing = Writing(lm, prompts, seed=seed, **kwargs)
+    writing.seed = from_first(writing.seed)
     always = dict(seed=writing.seed, settings={**writing.settings, 'precision': lm.precision}, model=model)
     total = len(prompts)*writing.n
     if len(old) > total: raise ValueError(f'{out} cannot be gone on with: it holds {len(old)} reviews, this run asks for {total}')
     for k,line in enumerate(old): _same(out, k, line, dict(always, prompt=prompts[k//writing.n]))
+    which = range(len(old), total)
+    if n_processes() > 1: _write_together(out, writing, always, which, resume, progress)
+    else: _write(out, writing, always, which, progress)
+    return out
+
+def _write(out, writing, always, which, progress):
+    "Add the reviews with the numbers `which`, a range, to `out`"
+    words = 0
     with open(out, 'a', encoding='utf-8') as f:
-        words = 0
-        for k,row in enumerate(writing.in_order(len(old), scored=True), len(old)+1):
+        for k,row in zip(which, writing.in_order(which.start, scored=True, stop=which.stop)):
             f.write(json.dumps(_line(writing, row, always), ensure_ascii=False) + '\n')
             f.flush()
             words += len(row.new)
-            if progress: progress(k, total, words)
-    return out
+            if progress: progress(k + 1, which.stop, words)
 
 def _line(writing, row, always):
     mean = sum(row.surprisal)/len(row.surprisal) if row.surprisal else None
     return dict(prompt=writing.prompts[row.key[0]], text=writing.text(row), **always, surprisal=mean and round(mean, 4))
+
+# %% ../nbs/04a_reviews.ipynb #eb4b9e4f
+def _write_together(out, writing, always, which, resume, progress):
+    "This process's part of the reviews `which`; the first one joins them"
+    share = my_share(len(which))
+    mine = which[share.start:share.stop]
+    part = out.with_name(f'{out.name}.part-{mine.start}-{mine.stop}')
+    if not resume: part.unlink(missing_ok=True)
+    old = list(_lines(part)) if part.exists() else []
+    for k,line in zip(mine, old): _same(part, k - mine.start, line, dict(always, prompt=writing.prompts[k//writing.n]))
+    _write(part, writing, always, mine[len(old):], None if rank() else progress)
+    parts = from_all(part)
+    if not rank(): _join(out, parts)
+    from_all('joined')
+
+def _join(out, parts):
+    "Add `parts` to `out`, all or none"
+    whole = out.with_name(f'{out.name}.part')
+    with open(whole, 'wb') as to:
+        for o in [out, *parts] if out.exists() else parts: to.write(o.read_bytes())
+    os.replace(whole, out)
+    for o in _parts(out): o.unlink()
+
+def _parts(out): return [o for o in out.parent.iterdir() if o.name.startswith(f'{out.name}.part-')]

@@ -6,6 +6,8 @@ import os
 import random
 import shutil
 import signal
+import subprocess
+import sys
 import time
 from functools import partial
 from pathlib import Path
@@ -16,14 +18,17 @@ import pandas as pd
 import pytest
 import torch
 from fastai.callback.core import Callback
+from fastai.callback.training import GradientAccumulation
 from fastai.text.all import set_seed
+from fastai.text.data import LMDataLoader
 from fastai.text.models.awdlstm import awd_lstm_lm_config
 
 import imdb_lm.training  # noqa: F401 -- lends learners their fit_two_stage
 from imdb_lm import checkpoint
-from imdb_lm.checkpoint import checkpoints, read_checkpoint, write_checkpoint
+from imdb_lm.checkpoint import batch_size, checkpoints, read_checkpoint, write_checkpoint
 from imdb_lm.learner import lm_learner
 from imdb_lm.loader import lm_dls
+from imdb_lm.memory import split_batches
 from imdb_lm.model import load_lm
 
 pytestmark = pytest.mark.skipif(not hasattr(os, 'fork'), reason='training processes are forked here')
@@ -220,6 +225,85 @@ def test_a_pretrained_network_stays_frozen_in_stage_one(reviews, tmp_path, model
     same(result(fit(new(seed=8), tmp_path)), want)
 
 
+# ---- gradients that are added up over several batches
+
+def split(reviews, **kwargs): return split_batches(learner(reviews, bs=8, **kwargs), 4)
+
+
+@pytest.fixture(scope='module')
+def alone_split(reviews): return result(fit(split(reviews)))
+
+
+def test_a_sum_is_under_way_where_epochs_meet(reviews):
+    "Or the tests below would miss what they are for"
+    assert len(split(reviews).dls.train)%2
+
+
+@pytest.mark.parametrize('stage,step', [(1, 1), (2, 8), (2, 9)])
+@pytest.mark.parametrize('every_batch', [True, False])
+def test_a_sum_of_gradients_goes_on(reviews, alone_split, tmp_path, monkeypatch, stage, step, every_batch):
+    if every_batch: often(monkeypatch)
+    def stop(): raise RuntimeError('the power failed')
+    with pytest.raises(RuntimeError, match='power'): fit(split(reviews), tmp_path, [At(step, stop, stage)])
+    same(result(fit(split(reviews, seed=5 if checkpoints(tmp_path) else 1), tmp_path)), alone_split)
+
+
+def test_a_sum_of_gradients_goes_on_in_the_next_epoch(reviews, alone_split, tmp_path):
+    def stop(): raise RuntimeError('the power failed')
+    new = split(reviews)
+    with pytest.raises(RuntimeError, match='power'): fit(new, tmp_path, [At(len(new.dls.train) + 1, stop)])
+    tensors, about = read_checkpoint(checkpoints(tmp_path)[0])
+    assert about['place'] == [2, 1, 0] and about['rows_added'] == 4 and tensors['grad.0.encoder.weight'].any()
+    same(result(fit(split(reviews, seed=7), tmp_path)), alone_split)
+
+
+def test_the_same_learner_goes_on(reviews, alone_split, tmp_path):
+    "With gradients of its own, which are not those of the checkpoint"
+    learn = split(reviews)
+    def stop(): raise RuntimeError('the power failed')
+    for step in (5, len(learn.dls.train) + 5):
+        with pytest.raises(RuntimeError, match='power'): fit(learn, tmp_path, [At(step, stop)])
+    same(result(fit(learn, tmp_path)), alone_split)
+
+
+@pytest.mark.parametrize('n', [1, pytest.param(20, marks=pytest.mark.slow)])
+def test_killed_while_gradients_are_added_up(reviews, alone_split, tmp_path, monkeypatch, n):
+    often(monkeypatch)
+    start = time.monotonic()
+    fit(split(reviews), tmp_path/'whole')
+    whole, killed = time.monotonic() - start, 0
+    for i in range(n):
+        folder, dice = tmp_path/f'run{i}', random.Random(i)
+        for _ in range(4):
+            p = in_child(lambda: fit(split(reviews), folder))
+            p.join(dice.uniform(0.05, 0.6)*whole)
+            killed += p.is_alive()
+            p.kill()
+            p.join()
+        same(outcome(fit(split(reviews, seed=i + 5 if checkpoints(folder) else 1), folder)), alone_split)
+    assert killed >= n
+
+
+def test_without_a_sum_none_is_kept(reviews, tmp_path):
+    fit(learner(reviews), tmp_path)
+    tensors, about = read_checkpoint(checkpoints(tmp_path)[0])
+    assert about['rows_added'] == 0 and not [k for k in tensors if k.startswith('grad.')]
+
+
+def test_another_number_of_rows_is_refused(reviews, tmp_path):
+    fit(learner(reviews), tmp_path)
+    with pytest.raises(ValueError, match='other recipe: n_acc=None there, n_acc=8 now'): fit(split(reviews), tmp_path)
+    with pytest.raises(ValueError, match='other recipe: n_acc=None there, n_acc=12 now'): fit(learner(reviews), tmp_path, [GradientAccumulation(12)])
+
+
+def test_batch_size(reviews, tmp_path):
+    assert batch_size(tmp_path) is batch_size(tmp_path/'nowhere') is None
+    fit(learner(reviews), tmp_path)
+    assert batch_size(tmp_path) == 4
+    for o in checkpoints(tmp_path): spoil(o, 'about.json')
+    assert batch_size(tmp_path) is None
+
+
 # ---- the folder
 
 def test_the_best_is_a_model_folder(reviews, tmp_path):
@@ -261,7 +345,7 @@ def test_another_version(reviews, tmp_path):
     for o in checkpoints(tmp_path):
         about = json.loads((o/'about.json').read_text())
         (o/'about.json').write_text(json.dumps({**about, 'format': 99}))
-    with pytest.raises(ValueError, match='checkpoint format 99, this version of imdb_lm reads 1'): fit(learner(reviews), tmp_path)
+    with pytest.raises(ValueError, match=f'checkpoint format 99, this version of imdb_lm reads {checkpoint.FORMAT}'): fit(learner(reviews), tmp_path)
 
 
 @pytest.mark.parametrize('change,match', [
@@ -320,7 +404,7 @@ def test_a_full_disk_in_mid_run(reviews, alone, tmp_path, monkeypatch, capsys):
 
 def test_checkpoints_of_other_loaders(reviews, tmp_path):
     learn = learner(reviews)
-    learn.dls.loaders[0] = learn.dls.train.new(cls=imdb_lm.training.LMLoader.__base__)
+    learn.dls.loaders[0] = learn.dls.train.new(cls=LMDataLoader)
     with pytest.raises(ValueError, match='checkpoints need DataLoaders made by lm_dls, not LMDataLoader'): fit(learn, tmp_path)
 
 
@@ -352,3 +436,19 @@ def test_copies_of_a_folder_go_on_too(reviews, alone, tmp_path):
     with pytest.raises(KeyboardInterrupt): fit(learner(reviews), tmp_path/'a', [At(3, stop)])
     shutil.copytree(tmp_path/'a', tmp_path/'b')
     same(result(fit(learner(reviews), Path(tmp_path/'b'))), alone)
+
+
+def test_another_process_describes_the_same_run(reviews, tmp_path):
+    "Its functions lie elsewhere in memory"
+    code = '''import json, sys
+from functools import partial
+from fastai.optimizer import Adam
+from imdb_lm.checkpoint import describe_run, spelled
+from imdb_lm.learner import lm_learner
+from imdb_lm.loader import lm_dls
+padding = [object() for _ in range(int(sys.argv[2]))]
+learn = lm_learner(lm_dls(json.load(open(sys.argv[1])), bs=4, seq_len=20), config=dict(emb_sz=6, n_hid=8, n_layers=1), pretrained=False, opt_func=partial(Adam, sqr_mom=.9))
+print(json.dumps([describe_run(learn, {}), spelled(Adam)]))'''
+    (tmp_path/'reviews.json').write_text(json.dumps(reviews))
+    a, b = (subprocess.run([sys.executable, '-c', code, tmp_path/'reviews.json', str(n)], capture_output=True, text=True, check=True).stdout for n in (1, 10_000))
+    assert a == b and 'Adam' in a and '0x' not in a

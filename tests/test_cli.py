@@ -218,6 +218,73 @@ def test_a_table_is_a_corpus(typed, corpus, trained):
     assert rc == 0 and '30 reviews' in out
 
 
+# ---- what fits in memory, and a run that goes on
+
+FIT = ['--frozen-epochs', '1', '--epochs', '1', '--seq-len', '8']
+
+
+@pytest.fixture(scope='module')
+def whole_batch(tmp_path_factory, corpus):
+    "A training with the default batch"
+    cwd = tmp_path_factory.mktemp('whole')
+    assert shell('train', '--data', corpus, *FIT, cwd=cwd)[0] == 0
+    return cwd/'model'
+
+
+def weights(folder): return (Path(folder)/'model.safetensors').read_bytes()
+
+
+def table(folder): return [{k: v for k,v in row.items() if k != 'time'} for row in csv.DictReader(open(Path(folder)/'history.csv'))]
+
+
+def test_auto_where_all_fits(corpus, whole_batch, tmp_path):
+    rc, out, err = shell('train', '--data', corpus, *FIT, '--bs', 'auto', cwd=tmp_path)
+    assert rc == 0, err
+    assert '\nbs: 16, a trial of it fits in memory\n' in out
+    assert weights(tmp_path/'model') == weights(whole_batch) and table(tmp_path/'model') == table(whole_batch)
+
+
+def test_auto_where_less_fits(typed, corpus, monkeypatch):
+    monkeypatch.setattr('imdb_lm.memory.largest_bs', lambda learn: 4)
+    rc, out, err = typed('train', '--data', corpus, *FIT, '--bs', 'auto')
+    assert rc == 0 and Path('model').exists()
+    assert '\nbs: 4, a trial of it fits in memory, more does not; the gradients of 4 batches are added up, so the weights still change once in 16 rows\n' in out
+    rc, out, err = typed('train', '--data', corpus, *FIT, '--bs', 'auto', '--dry-run')
+    assert rc == 0 and 'bs: 4, ' in out and 'a step: ' in out
+
+
+@pytest.mark.parametrize('bs', ['x', '2.5', '', 'AUTO'])
+def test_rows_that_cannot_be(typed, no_corpus, bs): one_line(typed('train', '--bs', bs), f"bs='{bs}' cannot be: it is a whole number of at least 1, or auto")
+
+
+def test_out_of_memory_is_one_line(typed, corpus, monkeypatch):
+    def out_of_it(*args, **kwargs): raise torch.OutOfMemoryError('CUDA out of memory. Tried to allocate 2.20 GiB')
+    monkeypatch.setattr('imdb_lm.learner.LMLearner.fit_one_cycle', out_of_it)
+    rc, out, err = typed('train', '--data', corpus, *SMALL)
+    assert rc == 1 and re.search(r'imdb_lm: out of memory with batches of 2 x 8: .* bs=1 fits; .*--bs auto does\n$', err) and 'Traceback' not in err
+
+
+@pytest.mark.parametrize('bs', [[], ['--bs', 'auto']])
+def test_the_table_of_a_resumed_run_is_whole(typed, corpus, monkeypatch, bs):
+    "And its batch is the one that it began with"
+    monkeypatch.setattr('imdb_lm.memory.largest_bs', lambda learn: 4)
+    call = ['train', '--data', corpus, *FIT, '--epochs', '2', *bs]
+    assert typed(*call, '--out', 'alone', '--checkpoint', 'c1')[0] == 0
+    with monkeypatch.context() as m:
+        def stop(self):
+            if self.learn.run_log.stage == 2 and self.epoch == 1: raise KeyboardInterrupt
+        m.setattr('imdb_lm.training.StopOnNaN.after_batch', stop)
+        rc, out, err = typed(*call, '--checkpoint', 'c2')
+        assert rc == 130 and not Path('model').exists()
+    def never(learn): raise AssertionError('it was tried again')
+    monkeypatch.setattr('imdb_lm.memory.largest_bs', never)
+    rc, out, err = typed(*call, '--checkpoint', 'c2')
+    assert rc == 0 and 'Going on from step' in err
+    assert ('bs: 4, as the run in c2 began; the gradients of 4 batches are added up' in out) == bool(bs)
+    assert [(o['stage'], o['epoch']) for o in table('model')] == [('1', '0'), ('2', '0'), ('2', '1')]
+    assert table('model') == table('alone') and weights('model') == weights('alone')
+
+
 @pytest.fixture
 def no_corpus(monkeypatch):
     "The corpus is not to be read: what is asked for cannot be, and that must be said before the minutes this takes"
@@ -499,7 +566,7 @@ def test_evaluate(typed, trained, corpus):
     model = trained[1]/'my'/'model'
     rc, out, err = typed('evaluate', model, '--data', corpus)
     assert rc == 0
-    assert re.fullmatch(r'3 reviews, [\d,]+ tokens: perplexity [\d.]+, accuracy [\d.]+%, [\d.]+% unknown\n', out)
+    assert re.fullmatch(r'3 reviews, [\d,]+ tokens: perplexity [\d.]+ \([\d.]+ as fastai computes it\), [\d.]+ bits per byte, accuracy [\d.]+%, [\d.]+% unknown\n', out)
     rc, out, err = typed('evaluate', model, '--data', corpus, '--json')
     report = json.loads(out)
     held_out = loader.held_out_texts(corpus)
@@ -514,6 +581,99 @@ def test_no_progress_bar_among_the_figures(typed, model_folder, monkeypatch):
     monkeypatch.setattr(sys.stderr, 'isatty', lambda: True)
     rc, out, err = typed('evaluate', model_folder, '--data', '.', '--json')
     assert json.loads(out)['tokens'] == 2 and '0.00%' in err
+
+
+def test_report(typed, model_folder, corpus, monkeypatch):
+    import imdb_lm.report
+    monkeypatch.setattr(imdb_lm.report.report, '__defaults__', (3, 6, (), 42))
+    monkeypatch.setattr(imdb_lm.report, 'TEMPERATURES', (.5, 1.))
+    figures = json.loads(typed('evaluate', model_folder, '--data', corpus, '--json')[1])
+    rc, out, err = typed('evaluate', model_folder, '--data', corpus, '--report', 'r', '--seed', 42, '--json')
+    assert rc == 0 and json.loads(out) == figures and err == ''
+    page, res = Path('r/report.md').read_text(), json.loads(Path('r/report.json').read_text())
+    assert f'imdb_lm evaluate {model_folder} --data {corpus} --report r --seed 42 --json' in page
+    assert res['figures'] == figures and res['settings']['n'] == 3 and [o['temperature'] for o in res['written']] == [.5, 1] and Path('r/report.png').exists()
+    rc, out, err = typed('evaluate', model_folder, '--data', corpus, '--report', 'r')
+    assert rc == 0 and out.splitlines()[1] == 'The report is in r/report.md.'
+
+
+def test_report_that_cannot_be(typed, model_folder, corpus):
+    Path('file').write_text('mine')
+    one_line(typed('evaluate', model_folder, '--data', corpus, '--report', 'file'), 'file is a file: name a folder for the report')
+    one_line(typed('evaluate', model_folder, '--data', corpus, '--report', 'r', '--valid-pct', 1), 'valid_pct=1.0 leaves no training text')
+    one_line(typed('evaluate', model_folder, '--data', 'nowhere', '--report', 'r'), 'nowhere is not there')
+    one_line(typed('evaluate', model_folder, '--data', corpus, '--report', 'r', '--blind'), 'leave --report and --json out')
+    assert Path('file').read_text() == 'mine'
+
+
+BLIND = ['the movie was great and bad and great and bad ' * 9]*40
+
+@pytest.mark.parametrize('answers, n', [('', 0), ('r\n', 1), ('maybe\nr\ng\n', 2), ('real\ngenerated\n'*20, 20)])
+def test_blind(typed, model_folder, monkeypatch, answers, n):
+    monkeypatch.setattr(loader, 'held_out_texts', lambda *args: BLIND)
+    rc, out, err = typed('evaluate', model_folder, '--data', '.', '--blind', stdin=answers)
+    assert (rc, err) == (0, '')
+    assert out.count('real or generated?') >= n and ('20 of 20' in out) == (n >= 19)
+    assert re.search(rf'\d+ of {n} right; by guessing one does as well or better with a probability of [\d.]+%' if n else 'No guess was made', out)
+
+
+def test_blind_is_left_by_ctrl_c(typed, model_folder, monkeypatch):
+    class Hands(io.StringIO):
+        def readline(self, *args):
+            if line := super().readline(*args): return line
+            raise KeyboardInterrupt
+    monkeypatch.setattr(loader, 'held_out_texts', lambda *args: BLIND)
+    rc, out, err = typed('evaluate', model_folder, '--data', '.', '--blind', stdin=Hands('r\ng\n'))
+    assert (rc, err) == (0, '') and ' of 2 right' in out
+
+
+def test_blind_needs_long_reviews(typed, model_folder, corpus):
+    one_line(typed('evaluate', model_folder, '--data', corpus, '--blind'), 'only 0 of 3 held-out reviews')
+
+
+def test_evaluate_a_model_that_is_none(typed, model_folder, words, corpus, monkeypatch):
+    Path('export.pkl').write_bytes(pickle.dumps(words))
+    for args in ['evaluate', 'export.pkl', '--data', corpus], ['generate', 'the', '--model', 'export.pkl']:
+        one_line(typed(*args), 'no model folder at export.pkl')
+    shutil.copytree(model_folder, 'short')
+    Path('short/vocab.json').write_text(json.dumps(words[:-1]))
+    one_line(typed('evaluate', 'short', '--data', corpus), r'does not fit its config.json and vocab.json .63 words.')
+    import safetensors.torch
+    shutil.copytree(model_folder, 'nan')
+    weights = safetensors.torch.load_file('nan/model.safetensors')
+    weights['0.encoder.weight'][7] = float('nan')
+    safetensors.torch.save_file(weights, 'nan/model.safetensors')
+    one_line(typed('evaluate', 'nan', '--data', corpus), 'no finite numbers.*train it again')
+    one_line(typed('evaluate', 'nan', '--data', corpus, '--report', 'r'), 'no finite numbers')
+
+
+def test_reviews_that_do_not_copy(typed, model_folder, lm):
+    from imdb_lm.cache import Corpus
+    from imdb_lm.memorization import CopyIndex
+    from imdb_lm.tokens import tokenize
+    args = ['generate', 'the movie', '', '--model', model_folder, '--n', 4, '--n-words', 20, '--seed', 5]
+    plain = typed(*args)[1]
+    Path('texts').mkdir()
+    for i,o in enumerate(lm.generate(['the movie', ''], n=2, n_words=20, seed=5)): Path(f'texts/{i}.txt').write_text('\n'.join(o), encoding='utf-8')
+    rc, out, err = typed(*args, '--max-copy', 3, '--against', 'texts', '--json')
+    found = [json.loads(o) for o in out.splitlines()]
+    index = CopyIndex(Corpus.of(tokenize([o.read_text(encoding='utf-8') for o in Path('texts').iterdir()])))
+    assert (rc, err, len(found)) == (0, '', 8) and [o['prompt'] for o in found] == ['the movie']*4 + ['']*4
+    assert max(o.length for o in index.longest_copies([o['text'].removeprefix(o['prompt']) for o in found])) <= 3
+    assert typed(*args, '--max-copy', 3, '--against', 'texts', '--json')[1] == out
+    assert typed(*args, '--max-copy', 99, '--against', 'texts')[1] == plain
+
+
+def test_copies_that_cannot_be_avoided(typed, model_folder, tmp_path):
+    Path('texts').mkdir()
+    Path('texts/0.txt').write_text(' '.join(load_lm(model_folder).vocab))
+    args = ['generate', '--model', model_folder, '--n', 2, '--against', 'texts', '--max-copy']
+    rc, out, err = typed(*args, 0)
+    assert rc == 1 and re.fullmatch('imdb_lm: . of 2 reviews are missing: .* more than 0 words.*\n', err)
+    one_line(typed(*args, -1), 'max_copy=-1 cannot be')
+    one_line(typed(*args, 5, '--out', 'r.jsonl'), 'leave --out out')
+    one_line(typed('generate', '--model', model_folder, '--max-copy', 5, '--against', 'nowhere'), 'nowhere is not there')
+    assert not Path('r.jsonl').exists()
 
 
 def pair(words, weights, n=None):

@@ -1,15 +1,20 @@
 """Two stages of training, and what is seen of them."""
 import re
+import sys
+from types import ModuleType, SimpleNamespace
 
 import pandas as pd
 import pytest
 import torch
 from fastai.callback.core import Callback
+from fastai.callback.fp16 import MixedPrecision
+from fastai.text.all import set_seed
 from fastai.text.models.awdlstm import awd_lstm_lm_config
 
 import imdb_lm.training  # noqa: F401 -- lends learners their fit_two_stage
 from imdb_lm.learner import lm_learner
 from imdb_lm.loader import lm_dls
+from imdb_lm.training import _check_precision
 
 SIZES = {**awd_lstm_lm_config, 'emb_sz': 8, 'n_hid': 12, 'n_layers': 2}
 
@@ -70,3 +75,81 @@ def test_an_overflow_in_validation_is_shown_and_not_fatal(learn):
         def after_loss(self):
             if not self.training: self.learn.loss = torch.tensor(float('inf'))
     with learn.no_bar(), learn.no_logging(): assert learn.fit_two_stage(0, epochs=1, cbs=Poison()).valid_loss.iloc[0] == float('inf')
+
+
+# ---- half precision that is not there
+
+@pytest.mark.parametrize('name', ['fp16', 'bf16'])
+def test_half_precision_without_a_gpu(learn, name):
+    match = f'^{name} needs an NVIDIA GPU, but the data are on the cpu: call learn.to_fp32'
+    with pytest.raises(ValueError, match=match): learn.fit_two_stage(cbs=MixedPrecision(name))
+    getattr(learn, f'to_{name}')()
+    with pytest.raises(ValueError, match=match): learn.fit_two_stage()
+    with learn.no_bar(), learn.no_logging(): assert len(learn.to_fp32().fit_two_stage(0, epochs=1)) == 1
+
+
+@pytest.mark.parametrize('name,capability,fine', [('bf16', (7, 5), False), ('bf16', (8, 0), True), ('bf16', (9, 0), True), ('fp16', (7, 5), True)])
+def test_half_precision_on_a_gpu(monkeypatch, name, capability, fine):
+    monkeypatch.setattr(torch.cuda, 'get_device_capability', lambda device: capability)
+    monkeypatch.setattr(torch.cuda, 'get_device_name', lambda device: 'Tesla T4')
+    learn = SimpleNamespace(cbs=[MixedPrecision(name)], dls=SimpleNamespace(device=torch.device('cuda')))
+    if fine: return _check_precision(learn, None)
+    with pytest.raises(ValueError, match=r'^bf16 is beyond Tesla T4: call learn.to_fp32\(\).to_fp16\(\)'): _check_precision(learn, None)
+
+
+# ---- fastai's own tools
+
+def weights(learn): return torch.cat([p.detach().flatten() for p in learn.model.parameters()])
+
+
+@pytest.mark.parametrize('chunked', [True, False])
+def test_the_learning_rate_finder(reviews, tmp_path, chunked):
+    "It finds a rate, and leaves the learner as it was: what is trained after it comes out as if nobody had asked"
+    def train(find):
+        set_seed(1)
+        learn = lm_learner(lm_dls(reviews, bs=4, seq_len=30, min_freq=2), config=SIZES, pretrained=False, chunked=chunked, path=tmp_path)
+        with learn.no_bar(), learn.no_logging():
+            if find:
+                before = weights(learn)
+                assert 1e-7 < learn.lr_find(num_it=40, show_plot=False).valley < 10
+                assert torch.equal(weights(learn), before) and not learn.opt.state_dict()['state'][0].get('step')
+            set_seed(2)
+            learn.dls = lm_dls(reviews, bs=4, seq_len=30, min_freq=2) # not shuffled yet
+            return learn, learn.fit_two_stage(1, 1e-2, 1, 1e-3)
+    (a, history), (b, found) = train(False), train(True)
+    assert torch.equal(weights(a), weights(b)) and history.drop(columns='time').equals(found.drop(columns='time')) and a.curve.equals(b.curve)
+    assert len(b.recorder.losses) == len(b.dls.train) and not list(tmp_path.rglob('*.pth'))
+
+
+def test_finding_a_rate_between_two_trainings(learn, tmp_path):
+    learn.path = tmp_path
+    with learn.no_bar(), learn.no_logging():
+        learn.fit_two_stage(0, epochs=1)
+        before, moments, history, curve = weights(learn), learn.opt.state_dict()['state'][0]['grad_avg'].clone(), learn.history, learn.curve
+        learn.lr_find(num_it=10, show_plot=False)
+    assert torch.equal(weights(learn), before) and torch.equal(learn.opt.state_dict()['state'][0]['grad_avg'], moments)
+    assert learn.history is history and learn.curve is curve
+
+
+def test_tensorboard(learn, tmp_path):
+    pytest.importorskip('tensorboard', reason='tensorboard is not installed here: pip install tensorboard')
+    from fastai.callback.tensorboard import TensorBoardCallback
+    with learn.no_bar(), learn.no_logging(): learn.fit_two_stage(1, epochs=1, cbs=TensorBoardCallback(tmp_path, trace_model=False, log_preds=False))
+    assert len(list(tmp_path.rglob('events.*'))) == 2
+
+
+def test_what_tensorboard_is_told(learn, monkeypatch):
+    "With a stand-in for TensorBoard, which need not be there: each stage is a run, and resumed ones are no different"
+    told = []
+    class SummaryWriter:
+        def __init__(self, log_dir): told.append({})
+        def add_scalar(self, name, value, step): told[-1].setdefault(name, []).append((step, float(value)))
+        def close(self): pass
+    for name in ('tensorboard', 'torch.utils.tensorboard'): monkeypatch.setitem(sys.modules, name, ModuleType(name))
+    sys.modules['torch.utils.tensorboard'].SummaryWriter = SummaryWriter
+    monkeypatch.delitem(sys.modules, 'fastai.callback.tensorboard', raising=False)
+    try: from fastai.callback.tensorboard import TensorBoardCallback
+    except (ImportError, RuntimeError) as e: pytest.skip(f'fastai.callback.tensorboard cannot be imported here: {e}')
+    with learn.no_bar(), learn.no_logging(): history = learn.fit_two_stage(1, 1e-2, 2, 1e-3, cbs=TensorBoardCallback(trace_model=False, log_preds=False))
+    assert len(told) == 2 and [v for _,v in told[1]['valid_loss']] == history.valid_loss[1:].tolist()
+    assert {'train_loss', 'lr_0', 'accuracy', 'perplexity'} <= set(told[0]) and len({s for s,_ in told[0]['train_loss']}) == len(learn.dls.train)
