@@ -647,11 +647,13 @@ def test_the_neighbours_in_a_batch_change_nothing(lm, bs):
         assert torch.equal(hit, alone_hit)
 
 
-@pytest.mark.parametrize('piece', [1, 64, 999, 10_000])
-def test_reading_in_pieces_changes_nothing(lm, monkeypatch, piece):
+@pytest.mark.parametrize('span', [1, 7, 256])
+@pytest.mark.parametrize('piece', [1, 64, 10_000])
+def test_reading_in_pieces_changes_nothing(lm, monkeypatch, piece, span):
     texts = mixed_texts(lm)
     whole = lm.token_scores(texts)
     monkeypatch.setattr(model, 'PIECE', piece)
+    monkeypatch.setattr(model, 'SPAN', span)
     for (a,hit_a),(b,hit_b) in zip(whole, lm.token_scores(texts)):
         torch.testing.assert_close(a, b, atol=1e-4, rtol=0)
         assert torch.equal(hit_a, hit_b)
