@@ -138,7 +138,7 @@ def test_options_are_the_arguments_of_python():
     import inspect
     from imdb_lm.generate import Writing
     ours, theirs = (inspect.signature(f).parameters for f in (cli.generate, Writing))
-    assert set(theirs) - set(ours) == {'lm', 'no_unk'} and set(ours) - set(theirs) == {'model', 'json', 'out', 'resume'}
+    assert set(theirs) - set(ours) == {'lm', 'no_unk'} and set(ours) - set(theirs) == {'model', 'json', 'out', 'resume', 'max_copy', 'against'}
     for name in set(ours) & set(theirs) - {'prompts', 'banned'}: assert ours[name].default == theirs[name].default
 
 
