@@ -4,22 +4,24 @@ BIN    := .venv/bin
 FILES  := settings.ini setup.py constraints.txt pyproject.toml
 PIP    := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test test-notebooks test-pytest test-long bench venv export readme walkthrough dist help clean
+.PHONY: demo test test-notebooks test-pytest-1 test-pytest-2 test-long bench venv export readme walkthrough dist help clean
 
 demo: .venv/installed ## train a small model on the bundled corpus and print reviews
 	$(BIN)/imdb_lm demo
 
-test: .venv/installed-dev ## the notebooks' tests and pytest, side by side
-	$(MAKE) --jobs 2 --output-sync=target --no-print-directory test-notebooks test-pytest
+test: .venv/installed-dev ## the notebooks' tests and pytest, two at a time
+	$(MAKE) --jobs 2 --output-sync=target --no-print-directory test-notebooks test-pytest-1 test-pytest-2
 
 # One thread each: two that share two cores lose more time waiting for each other than they gain.
 test-notebooks: export OMP_NUM_THREADS = 1
 test-notebooks: .venv/installed-dev
 	$(BIN)/nbdev_test --n_workers 1
 
-test-pytest: export OMP_NUM_THREADS = 1
-test-pytest: .venv/installed-dev
-	$(BIN)/python -m pytest
+test-pytest-%: export OMP_NUM_THREADS = 1
+test-pytest-1: .venv/installed-dev
+	$(BIN)/python -m pytest tests/test_[a-gt]*.py
+test-pytest-2: .venv/installed-dev
+	$(BIN)/python -m pytest tests/test_[!a-gt]*.py
 
 test-long: .venv/installed-dev ## everything, the slow tests too (all of IMDb where it is at hand)
 	$(BIN)/nbdev_test --n_workers 2 --flags slow
