@@ -5,6 +5,7 @@ from itertools import islice
 from pathlib import Path
 
 import pytest
+import torch
 from fastai.data.external import fastai_cfg, fastai_path
 
 
@@ -156,3 +157,12 @@ def imdb_sample(request, tmp_path_factory):
         folder = request.getfixturevalue('imdb_folder')
         for f in sorted(folder.rglob('*_*.txt'))[::50]: keep(f.relative_to(folder), f.read_bytes())
     return to
+
+
+@pytest.fixture(scope='module')
+def one_thread():
+    "Sums come out the same only when they are made in the same order"
+    n = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(n)

@@ -31,7 +31,7 @@ from imdb_lm.loader import lm_dls
 from imdb_lm.memory import split_batches
 from imdb_lm.model import load_lm
 
-pytestmark = pytest.mark.skipif(not hasattr(os, 'fork'), reason='training processes are forked here')
+pytestmark = [pytest.mark.usefixtures('one_thread'), pytest.mark.skipif(not hasattr(os, 'fork'), reason='training processes are forked here')]
 SIZES = {**awd_lstm_lm_config, 'emb_sz': 8, 'n_hid': 12, 'n_layers': 2}
 RECIPE = dict(frozen_epochs=1, frozen_lr=1e-2, epochs=2, lr=5e-3)
 
@@ -42,15 +42,6 @@ class At(Callback):
     def __init__(self, step, do, stage=2): self.step, self.do, self.stage = step, do, stage
     def after_batch(self):
         if self.training and self.learn.run_log.stage == self.stage and self.train_iter == self.step: self.do()
-
-
-@pytest.fixture(scope='module', autouse=True)
-def one_thread():
-    "Sums come out the same only when they are made in the same order"
-    n = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(n)
 
 
 def learner(reviews, seed=1, **kwargs):
@@ -127,24 +118,27 @@ def in_child(f):
     return p
 
 
-@pytest.mark.parametrize('n', [2, pytest.param(20, marks=pytest.mark.slow)])
-def test_killed_at_any_moment(reviews, alone, tmp_path, monkeypatch, n):
-    "kill -9 at random moments, several of them in each run, until it is done"
-    often(monkeypatch)
+def killed_and_resumed(make, alone, tmp_path, n):
+    "kill -9 at random moments, several of them in each of `n` runs of the learner that `make` makes, until it is done"
     start = time.monotonic()
-    fit(learner(reviews), tmp_path/'whole')
-    whole = time.monotonic() - start
-    killed = 0
+    fit(make(), tmp_path/'whole')
+    whole, killed = time.monotonic() - start, 0
     for i in range(n):
         folder, dice = tmp_path/f'run{i}', random.Random(i)
         for _ in range(4):
-            p = in_child(lambda: fit(learner(reviews), folder))
+            p = in_child(lambda: fit(make(), folder))
             p.join(dice.uniform(0.05, 0.6)*whole)
             killed += p.is_alive()
             p.kill()
             p.join()
-        same(outcome(fit(learner(reviews, seed=i + 5 if checkpoints(folder) else 1), folder)), alone)
+        same(outcome(fit(make(seed=i + 5 if checkpoints(folder) else 1), folder)), alone)
     assert killed >= n
+
+
+@pytest.mark.parametrize('n', [2, pytest.param(20, marks=pytest.mark.slow)])
+def test_killed_at_any_moment(reviews, alone, tmp_path, monkeypatch, n):
+    often(monkeypatch)
+    killed_and_resumed(partial(learner, reviews), alone, tmp_path, n)
 
 
 @pytest.mark.parametrize('signum,code', [(signal.SIGTERM, 143), (signal.SIGINT, 1)])
@@ -269,19 +263,7 @@ def test_the_same_learner_goes_on(reviews, alone_split, tmp_path):
 @pytest.mark.parametrize('n', [1, pytest.param(20, marks=pytest.mark.slow)])
 def test_killed_while_gradients_are_added_up(reviews, alone_split, tmp_path, monkeypatch, n):
     often(monkeypatch)
-    start = time.monotonic()
-    fit(split(reviews), tmp_path/'whole')
-    whole, killed = time.monotonic() - start, 0
-    for i in range(n):
-        folder, dice = tmp_path/f'run{i}', random.Random(i)
-        for _ in range(4):
-            p = in_child(lambda: fit(split(reviews), folder))
-            p.join(dice.uniform(0.05, 0.6)*whole)
-            killed += p.is_alive()
-            p.kill()
-            p.join()
-        same(outcome(fit(split(reviews, seed=i + 5 if checkpoints(folder) else 1), folder)), alone_split)
-    assert killed >= n
+    killed_and_resumed(partial(split, reviews), alone_split, tmp_path, n)
 
 
 def test_without_a_sum_none_is_kept(reviews, tmp_path):

@@ -27,13 +27,7 @@ OUT = [torch.OutOfMemoryError('CUDA out of memory. Tried to allocate 2.20 GiB'),
        RuntimeError('cuDNN error: CUDNN_STATUS_ALLOC_FAILED'), RuntimeError('could not create a primitive')]
 
 
-@pytest.fixture(scope='module', autouse=True)
-def one_thread():
-    "Sums come out the same only when they are made in the same order"
-    n = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(n)
+pytestmark = pytest.mark.usefixtures('one_thread')
 
 
 def learner(reviews, bs=8, **kwargs):
