@@ -28,8 +28,15 @@ from .processes import from_all, from_first, greatest, n_processes, rank
 try: import fcntl
 except ImportError: fcntl = None # Windows
 
-# %% ../nbs/05a_checkpoint.ipynb #5a6ebb39
-def _parameters(learn): return [(n, p) for n,p in get_model(learn.model).named_parameters() if isinstance(p, torch.nn.Parameter)] # WeightDropout's weights are made from others
+# %% ../nbs/05a_checkpoint.ipynb #45c6b50d
+def _parameters(learn):
+    "All that training changes in the network; WeightDropout's weights are made from others, and buffers are a classifier's means of its batches"
+    model = get_model(learn.model)
+    return [(n, p) for n,p in model.named_parameters() if isinstance(p, torch.nn.Parameter)] + list(model.named_buffers())
+
+def _encoder(learn):
+    enc = get_model(learn.model)[0]
+    return getattr(enc, 'module', enc) # a classifier's reads whole reviews
 
 def _optimizer(learn):
     state = learn.opt.state_dict()
@@ -104,10 +111,10 @@ class RunLog(Callback):
         self.begin = plain['begin']
         if hasattr(self, 'learn') and self.learn is not None: self.recorder.losses, self.recorder.lrs = self.losses[self.begin:], self.lrs[self.begin:]
 
-# %% ../nbs/05a_checkpoint.ipynb #5f1f04af
+# %% ../nbs/05a_checkpoint.ipynb #699d1382
 def _place(learn):
-    rec, enc, dl = learn.recorder, get_model(learn.model)[0], learn.dls.train
-    tensors = {'order': torch.tensor(dl.items.idxs), 'smooth': torch.as_tensor(rec.smooth_loss.val),
+    rec, enc, dl = learn.recorder, _encoder(learn), learn.dls.train
+    tensors = {'order': torch.tensor(dl.order), 'smooth': torch.as_tensor(rec.smooth_loss.val),
                **{f'hps.{k}': torch.tensor(v, dtype=torch.float64) for k,v in learn.param_scheduler.hps.items()},
                **{f'hidden.{i}.{j}': maybe_gather(o, axis=1) for i,layer in enumerate(enc.hidden) for j,o in enumerate(layer)}}
     scaler = getattr(getattr(learn, 'mixed_precision', None), 'scaler', None)
@@ -115,7 +122,7 @@ def _place(learn):
                          iters=list(rec.iters), elapsed=time.time() - rec.start_epoch, scaler=scaler and scaler.state_dict())
 
 def _set_place(learn, tensors, plain):
-    rec, enc, dl = learn.recorder, get_model(learn.model)[0], learn.dls.train
+    rec, enc, dl = learn.recorder, _encoder(learn), learn.dls.train
     learn.pct_train, learn.train_iter, rec.smooth_loss.count = plain['pct_train'], plain['train_iter'], plain['count']
     rec.smooth_loss.val = tensors['smooth'].to(dl.device)
     rec.values, rec.iters, rec.start_epoch = [L(o) for o in plain['values']], list(plain['iters']), time.time() - plain['elapsed']
@@ -176,7 +183,7 @@ def batch_size(
         try: return read_checkpoint(path)[1]['run']['bs']
         except (ValueError, KeyError): continue
 
-# %% ../nbs/05a_checkpoint.ipynb #50730603
+# %% ../nbs/05a_checkpoint.ipynb #179c19a8
 def _digest(*arrays):
     h = blake2b(digest_size=8)
     for o in arrays: h.update(np.ascontiguousarray(o).data)
@@ -194,10 +201,10 @@ def describe_run(
 ) -> dict: # What JSON can hold
     "All that two runs must share for one to continue the other"
     parts = {'training': learn.dls.train, 'validation': learn.dls.valid}
-    enc = get_model(learn.model)[0]
+    enc, vocab = _encoder(learn), learn.dls.train_ds.numericalize.vocab
     return dict(
         {f'{k} reviews': f'{len(o.dataset):,}: {_digest(o.docs.ids, o.docs.starts, o.docs.lengths)}' for k,o in parts.items()},
-        vocabulary=f'{len(learn.dls.vocab):,} words: {_digest(np.frombuffer(json.dumps(list(learn.dls.vocab)).encode(), np.uint8))}',
+        vocabulary=f'{len(vocab):,} words: {_digest(np.frombuffer(json.dumps(list(vocab)).encode(), np.uint8))}',
         bs=learn.dls.train.bs*n_processes(), seq_len=learn.dls.train.seq_len,
         network={n: list(p.shape) for n,p in _parameters(learn)},
         dropout=[repr(o) for o in learn.model.modules() if not list(o.children()) and hasattr(o, 'p')] + [enc.encoder_dp.embed_p, *(o.weight_p for o in enc.rnns)],
@@ -238,7 +245,7 @@ def _signals(handler):
     finally:
         for k,v in old.items(): signal.signal(k, v)
 
-# %% ../nbs/05a_checkpoint.ipynb #65a02d44
+# %% ../nbs/05a_checkpoint.ipynb #a91b05dd
 SHORTEST, SPARING = 60, 150 # Between two checkpoints, the ends of epochs aside: seconds at least, and how many times what the last one took
 
 class Checkpointer(Callback):
@@ -248,8 +255,9 @@ class Checkpointer(Callback):
     def __init__(self,
         folder: Path, # The folder of checkpoints
         history: Callback, # A `RunLog`
+        save = save_lm, # Writes the best model so far, given the learner and a folder
     ):
-        self.folder, self.history = Path(folder), history
+        self.folder, self.history, self.save = Path(folder), history, save
         self.step, self.first, self.asked, self.saved, self.cost = 0, 0, 0, time.monotonic(), 0.
 
     @contextmanager
@@ -286,8 +294,7 @@ class Checkpointer(Callback):
         _set_weights(learn, self.tensors)
         _set_optimizer(learn, self.tensors, self.about['optimizer'])
         dl = learn.dls.train
-        dl.items.reindex(L(self.tensors['order'].tolist()))
-        dl.make_chunks()
+        dl.reorder(self.tensors['order'].tolist())
         dl.first = self.first
         self.history.restore(self.tensors, self.about)
         if epoch or self.first:
@@ -339,7 +346,7 @@ class Checkpointer(Callback):
     def after_epoch(self):
         if self.tensors: return
         rows, stage = self.history.rows, self.history.stage
-        if rows[-1]['valid_loss'] == min(o['valid_loss'] for o in rows): self._save(lambda: save_lm(self.learn, self.folder/'best'))
+        if rows[-1]['valid_loss'] == min(o['valid_loss'] for o in rows): self._save(lambda: self.save(self.learn, self.folder/'best'))
         self.write(self.note([stage, self.epoch + 1, 0] if self.epoch + 1 < self.n_epoch else [stage + 1, 0, 0]))
 
     def note(self, place):

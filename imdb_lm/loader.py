@@ -209,7 +209,7 @@ class Chunks:
 
     def __getitem__(self, s: slice) -> TensorText: return TensorText(torch.from_numpy(self.stretch(s.start, min(s.stop, self.ends[-1]))))
 
-# %% ../nbs/02_loader.ipynb #286b7d26
+# %% ../nbs/02_loader.ipynb #355cf215
 class LMLoader(LMDataLoader):
     "`LMDataLoader`, with the same batches"
     def __init__(self, dataset, lens=None, **kwargs):
@@ -218,6 +218,13 @@ class LMLoader(LMDataLoader):
         self.rows = range(self.bs) # of the batch, those that are made: `02b_distributed` has fewer
 
     def make_chunks(self): self.chunks = Chunks(self.docs, self.items.idxs)
+
+    @property
+    def order(self): return self.items.idxs # in which the documents are read
+
+    def reorder(self, order):
+        self.items.reindex(L(order))
+        self.make_chunks()
 
     def shuffle_fn(self, idxs): return idxs if self.first else super().shuffle_fn(idxs)
 
