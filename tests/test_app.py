@@ -1,0 +1,344 @@
+"""The web page, used as people use it: in a browser, fifty at once, and badly."""
+import json, os, re, shutil, socket, subprocess, sys, threading, time, urllib.request
+from concurrent.futures import ThreadPoolExecutor
+from html import unescape
+from types import SimpleNamespace
+
+import pytest
+
+gr = pytest.importorskip('gradio', reason="the page needs Gradio: pip install 'imdb_lm[app]'")
+
+from imdb_lm import app
+from imdb_lm.card import PROMPTS
+from imdb_lm.model import load_lm, write_model
+
+SIZES = dict(desktop=(1280, 800), phone=(390, 844))
+
+
+@pytest.fixture(scope='module')
+def folders(tmp_path_factory, model_folder, weights, words, config):
+    "Model folders: `small`; `rated`, which knows stars; `gone`, which will vanish"
+    to = tmp_path_factory.mktemp('page')
+    rated = write_model(to/'rated', weights, words, {**config, 'label': dict(name='stars', values=['1', '10'])})
+    return [model_folder, rated, shutil.copytree(model_folder, to/'gone')]
+
+
+@pytest.fixture(scope='module')
+def url(folders):
+    "Where the page is; it must not look for anything beyond this machine"
+    real, beyond = socket.socket.connect, []
+    def connect(self, address):
+        if isinstance(address, tuple) and address[0] not in ('127.0.0.1', '::1', 'localhost'): beyond.append(address)
+        return real(self, address)
+    with pytest.MonkeyPatch.context() as m:
+        m.setattr(socket.socket, 'connect', connect)
+        page = app.launch(folders, port=None, wait=False)
+        shutil.rmtree(folders[2])
+        yield page.local_url
+        page.close()
+    assert not beyond
+
+
+@pytest.fixture(scope='module')
+def chromium():
+    "Headless Chromium"
+    sync_api = pytest.importorskip('playwright.sync_api', reason='browser tests need Playwright: pip install playwright')
+    path = shutil.which('chromium') or shutil.which('chromium-browser') or shutil.which('google-chrome')
+    if path is None: pytest.skip('browser tests need Chromium: apt-get install chromium')
+    with sync_api.sync_playwright() as play:
+        browser = play.chromium.launch(executable_path=path, args=['--no-sandbox'])
+        yield browser
+        browser.close()
+
+
+class Visit:
+    "Somebody looks at the page"
+    def __init__(self, chromium, url, size='desktop'):
+        width, height = SIZES[size]
+        self.asked, self.wrong = [], []
+        self.page = chromium.new_page(viewport=dict(width=width, height=height))
+        self.page.on('request', lambda o: self.asked.append(o.url))
+        self.page.on('pageerror', lambda o: self.wrong.append(str(o)))
+        self.page.on('dialog', lambda o: (self.wrong.append(o.message), o.dismiss()))
+        self.page.goto(url)
+        self.prompt = self.page.get_by_role('textbox', name=re.compile('^Prompt'))
+        self.prompt.wait_for()
+
+    def button(self, name): return self.page.get_by_role('button', name=name, exact=True)
+
+    def seed(self, seed):
+        self.page.get_by_role('button', name='More controls').click()
+        self.page.get_by_label('Seed').fill(str(seed))
+
+    def choose(self, label, option):
+        self.page.get_by_label(label).first.click()
+        self.page.get_by_role('option', name=option, exact=True).click()
+
+    def write(self):
+        self.button('Write').click()
+        self.page.get_by_role('link', name='Download').wait_for(timeout=60_000)
+        return self.reviews()
+
+    def reviews(self): return [o.inner_text() for o in self.page.locator('article p').all()]
+
+    def message(self, text):
+        toast = self.page.get_by_test_id('toast-body').filter(has_text=text)
+        toast.wait_for()
+        return toast.inner_text()
+
+    def wait_for(self, ok):
+        "Until `ok()` holds"
+        end = time.monotonic() + 30
+        while not ok():
+            assert time.monotonic() < end, 'it did not happen'
+            self.page.wait_for_timeout(50)
+
+
+@pytest.fixture
+def visit(chromium, url):
+    visits = []
+    def go(*args):
+        visits.append(Visit(chromium, url, *args))
+        return visits[-1]
+    yield go
+    for v in visits:
+        if not v.page.is_closed(): v.page.close()
+        assert not v.wrong
+        assert {o.split('/')[2] for o in v.asked if not o.startswith(('data:', 'blob:'))} == {url.split('/')[2]}
+
+
+BEFORE = """word => {
+    const o = document.createRange();
+    o.setStart(word.closest('p'), 0);
+    o.setEndBefore(word);
+    return o.toString();
+}"""
+
+@pytest.mark.parametrize('size', SIZES)
+def test_write_and_ask(visit, folders, size):
+    v = visit(size)
+    v.prompt.fill('The movie')
+    slider = v.page.get_by_role('slider', name=re.compile('Temperature'))
+    slider.focus()
+    slider.press('ArrowRight')
+    v.seed(8)
+    lm = load_lm(folders[0])
+    assert v.write() == lm.generate('The movie', n=2, seed=8, temperature=.8)
+    assert 'temperature 0.8, seed 8' in v.page.locator('footer').first.inner_text()
+    word = v.page.locator('[data-place="1,3"]')
+    text, before = word.inner_text(), word.evaluate(BEFORE)
+    word.click()
+    v.page.get_by_text(f'Instead of “{text}”').wait_for()
+    shown = v.page.locator('.instead').inner_text()
+    assert f'{app.word_odds(lm, before, text):.1%}' in shown
+    for w,p in app.likely_words(lm, before): assert w in shown and f'{round(100*p)}%' in shown
+    assert v.page.evaluate('document.documentElement.scrollWidth <= innerWidth') # nothing is wider than the screen
+
+
+def test_by_keyboard(visit):
+    v = visit()
+    v.seed(8)
+    v.prompt.focus()
+    v.page.keyboard.type('The movie')
+    v.page.keyboard.press('Enter')
+    v.page.get_by_role('link', name='Download').wait_for()
+    first, second = (v.page.locator(f'[data-place="0,{i}"]') for i in (1, 2))
+    assert first.get_attribute('tabindex') == '0' and second.get_attribute('tabindex') == '-1'
+    first.focus()
+    v.page.keyboard.press('ArrowRight')
+    v.page.keyboard.press('Enter')
+    v.page.get_by_text(f'Instead of “{second.inner_text()}”').wait_for()
+
+
+def test_every_control_has_a_name(visit):
+    v = visit()
+    v.page.get_by_role('button', name='More controls').click()
+    v.page.get_by_label('Seed').wait_for()
+    bare = '''() => [...document.querySelectorAll('input, textarea, button, [role=button]')].filter(o => o.offsetParent &&
+              !(o.getAttribute('aria-label') || o.title || o.innerText?.trim() || o.labels?.length)).map(o => o.outerHTML)'''
+    assert v.page.evaluate(bare) == []
+
+
+def test_copy_and_download(visit):
+    v = visit()
+    v.page.context.grant_permissions(['clipboard-read', 'clipboard-write'])
+    v.button(PROMPTS[0]).click()
+    v.wait_for(lambda: v.prompt.input_value() == PROMPTS[0])
+    reviews = v.write()
+    assert len(reviews) == 2 and all(o.startswith(PROMPTS[0]) for o in reviews)
+    v.button('Copy').first.click()
+    v.button('Copied').wait_for()
+    assert v.page.evaluate('navigator.clipboard.readText()') == reviews[0]
+    with v.page.expect_download() as down: v.page.get_by_role('link', name='Download').click()
+    assert down.value.suggested_filename == 'reviews.txt'
+    assert down.value.path().read_text(encoding='utf-8') == '\n\n'.join(reviews) + '\n'
+
+
+def test_stars_of_a_model_that_knows_them(visit, folders):
+    v = visit()
+    assert v.page.get_by_label('Stars').count() == 0
+    v.choose('Model', 'rated')
+    v.choose('Stars', '10')
+    v.prompt.fill('The movie')
+    v.seed(8)
+    assert v.write() == load_lm(folders[1]).generate('The movie', n=2, seed=8, stars=10)
+
+
+def test_what_cannot_be_is_told(visit):
+    v = visit()
+    v.prompt.fill('a'*10_000)
+    v.button('Write').click()
+    v.message('10,000 characters')
+    v.prompt.fill('fine')
+    assert all(o.startswith('fine') for o in v.write())
+
+
+def test_a_folder_that_vanished(visit):
+    v = visit()
+    v.choose('Model', 'gone')
+    v.message('no model folder at')
+
+
+TAGS = '<script>alert(1)</script> <img src=x onerror=alert(2)> ${alert(3)} {{value}} ` </b> &lt;'
+
+def test_tags_are_text(visit):
+    v = visit()
+    v.prompt.fill(TAGS)
+    assert all(o.startswith(TAGS) for o in v.write())
+    assert v.page.locator('article img').count() == 0
+
+
+@pytest.fixture
+def slow(monkeypatch, lm):
+    "Models write slowly and without end; says when they began and when they were stopped"
+    told = SimpleNamespace(began=threading.Event(), stopped=threading.Event())
+    def stream(prompts, **kwargs):
+        try:
+            yield 0, prompts[0]
+            while True:
+                told.began.set()
+                time.sleep(.02)
+                yield 0, ' on'
+        finally: told.stopped.set()
+    monkeypatch.setattr(app, 'get_lm', lambda folder: SimpleNamespace(stream=stream, config=lm.config))
+    return told
+
+
+@pytest.mark.parametrize('how', ['close', 'stop'])
+def test_writing_ends_when_nobody_reads(visit, slow, how):
+    v = visit()
+    slider = v.page.get_by_role('slider', name=re.compile('How many'))
+    slider.focus()
+    slider.press('ArrowLeft')
+    v.prompt.fill('On and')
+    v.button('Write').click()
+    v.wait_for(lambda: v.reviews() and ' on on on' in v.reviews()[0])
+    assert not slow.stopped.is_set()
+    if how == 'close': v.page.close()
+    else: v.button('Stop').click()
+    assert slow.stopped.wait(20)
+    if how == 'stop': v.page.get_by_role('link', name='Download').wait_for()
+
+
+def ask(url, **given):
+    "What the page's API says at the end: the name of its last event, and what came with it"
+    values = dict(prompt='The movie', n=2, n_words=20, temperature=.75, label='any', model='small', top_k=0, top_p=1, min_p=0,
+                  repetition_penalty=1, seed=1) | given
+    call = f'{url}gradio_api/call/write'
+    request = urllib.request.Request(call, json.dumps(dict(data=[*values.values()])).encode(), {'Content-Type': 'application/json'})
+    with urllib.request.urlopen(request) as answer: event = json.load(answer)['event_id']
+    with urllib.request.urlopen(f'{call}/{event}', timeout=300) as answer: events = answer.read().decode().strip().split('\n\n')
+    name, data = re.fullmatch(r'event: (\w+)\ndata: (.*)', events[-1], re.S).groups()
+    return name, json.loads(data)
+
+
+def texts(html): return [unescape(re.sub('<.*?>', '', o)) for o in re.findall('<p>(.*?)</p>', html, re.S)]
+
+
+def test_fifty_at_once(url, folders):
+    lm = load_lm(folders[0])
+    with ThreadPoolExecutor(50) as pool: answers = list(pool.map(lambda i: ask(url, prompt=f'The movie {i}', seed=i), range(50)))
+    for i,(name,data) in enumerate(answers):
+        assert name == 'complete'
+        assert texts(data[0]) == lm.generate(f'The movie {i}', n=2, n_words=20, seed=i)
+
+
+@pytest.mark.parametrize('name, value, said', [
+    ('n', 99, 'greater than maximum value 6'), ('n', 1.5, 'n is a whole number'), ('n_words', 0, 'less than minimum value 10'),
+    ('temperature', -1, 'less than minimum'), ('top_p', 7, 'greater than maximum'), ('seed', -4, 'less than minimum'),
+    ('prompt', None, 'None is no prompt'), ('prompt', 'a'*2001, '2,001 characters'), ('model', 'other', 'not in the list of choices'),
+    ('label', '7', 'not in the list of choices'), ('model', 'gone', 'no model folder at')])
+def test_odd_settings(url, name, value, said):
+    event, data = ask(url, **{name: value})
+    assert event == 'error' and said in data['error']
+
+
+def test_a_seed_of_its_own(url):
+    asked = [ask(url, seed=None)[1][0] for _ in range(2)]
+    seeds = [int(re.search(r'seed (\d+)', o)[1]) for o in asked]
+    assert seeds[0] != seeds[1]
+    assert texts(asked[0]) == texts(ask(url, seed=seeds[0])[1][0])
+
+
+def test_the_label_counts_for_a_clicked_word(folders, lm, words):
+    "A rated review is asked about as it was written"
+    rated = load_lm(folders[1])
+    of = {o: app._on_word(dict(rated=folders[1]))(('rated', o, [['The movie', ' was']], ''), SimpleNamespace(place='0,1'))['value'] for o in ('any', '10')}
+    assert of['any'] == pytest.approx(dict(app.likely_words(rated, 'The movie')))
+    assert of['10'] == pytest.approx(dict(app.likely_words(rated, 'xxfld 1 10 xxfld 2 The movie')))
+
+
+def test_words_and_their_odds(lm):
+    "Each is what the network says, token by token; a word that leans on the one before it is still found"
+    for before in ('The movie', 'The movie was good, and', '', 'I do'):
+        found = dict(app.likely_words(lm, before, k=200))
+        assert sum(found.values()) < 1.0001 and len(app.likely_words(lm, before)) == 5
+        for w in ('movie', 'Movie', "n't", 'MOVIE'): assert app.word_odds(lm, before, f' {w}') == pytest.approx(found[w], rel=1e-3)
+        assert found['movie'] == pytest.approx(float(lm.next_word(before)[lm.o2i['movie']]), rel=1e-4)
+
+
+def test_where_it_cannot_be(model_folder, tmp_path):
+    with socket.create_server(('127.0.0.1', 0)) as taken:
+        with pytest.raises(OSError, match='stop what runs there, or give another port'): app.launch([model_folder], port=taken.getsockname()[1])
+    with pytest.raises(OSError, match='cannot be at 127.0.0.1:70000'): app.launch([model_folder], port=70_000)
+    with pytest.raises(FileNotFoundError, match='no model folder'): app.launch([tmp_path/'none'], port=0)
+
+
+def test_two_folders_of_one_name(model_folder, tmp_path):
+    other = shutil.copytree(model_folder, tmp_path/model_folder.name)
+    assert app.named_models([model_folder, other]) == {str(model_folder): model_folder, str(other): other}
+
+
+def test_without_gradio():
+    "One sentence, and only for those who want the page"
+    code = "import sys; sys.modules['gradio'] = None; import imdb_lm.cli, imdb_lm.all; import imdb_lm.app"
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
+    assert done.stderr.strip().endswith("ImportError: the page needs Gradio: pip install 'imdb_lm[app]'")
+
+
+def free_port():
+    with socket.create_server(('127.0.0.1', 0)) as s: return s.getsockname()[1]
+
+
+def test_a_space_starts(model_folder, tmp_path):
+    folder = app.space(tmp_path/'space', model_folder)
+    head = dict(o.split(': ', 1) for o in (folder/'README.md').read_text(encoding='utf-8').split('---')[1].strip().split('\n'))
+    assert head['sdk'] == 'gradio' and head['sdk_version'] == gr.__version__ and (folder/head['app_file']).is_file()
+    assert (folder/'requirements.txt').read_text().startswith('imdb_lm[app]==')
+    port = free_port()
+    env = {**os.environ, 'GRADIO_SERVER_PORT': str(port), 'GRADIO_SERVER_NAME': '127.0.0.1'}
+    with subprocess.Popen([sys.executable, 'app.py'], cwd=folder, env=env, stdout=subprocess.DEVNULL) as server:
+        try:
+            for _ in range(600):
+                try: answer = ask(f'http://127.0.0.1:{port}/', model='model')
+                except OSError: time.sleep(.1)
+                else: break
+            assert answer[0] == 'complete' and len(texts(answer[1][0])) == 2
+        finally: server.terminate()
+
+
+def test_a_space_is_whole_or_not_there(model_folder, tmp_path):
+    with pytest.raises(FileNotFoundError, match='no model folder'): app.space(tmp_path/'space', tmp_path/'none')
+    (tmp_path/'mine').mkdir()
+    with pytest.raises(FileExistsError, match='is there already'): app.space(tmp_path/'mine', model_folder)
+    assert [o.name for o in tmp_path.iterdir()] == ['mine']
