@@ -19,9 +19,9 @@ setup(
     license_files=['LICENSE'],
     python_requires=f">={cfg['min_python']}",
     packages=find_packages(include=[cfg['lib_path'], f"{cfg['lib_path']}.*"]),
-    package_data={cfg['lib_path']: ['*.grammar', '*.json']},
+    package_data={cfg['lib_path']: ['*.grammar', '*.json', 'starter/*']},
     install_requires=cfg['requirements'].split(),
-    extras_require={o: cfg[f'{o}_requirements'].split() for o in ('distributed', 'dev')},
+    extras_require={o: cfg[f'{o}_requirements'].split() for o in ('hub', 'app', 'distributed', 'dev')},
     entry_points={'console_scripts': cfg['console_scripts'].split()},
     zip_safe=False,
 )

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['SIZES', 'read_pair', 'TrimMemory', 'lm_learner', 'language_model', 'save_lm', 'convert_pair']
 
-# %% ../nbs/05_learner.ipynb #1323e7dc
+# %% ../nbs/05_learner.ipynb #cdecfcc2
 import ctypes, pickle, sys
 from collections.abc import Iterator
 from functools import lru_cache
@@ -27,6 +27,7 @@ from fastcore.basics import patch
 from fastcore.foundation import L
 from fastcore.meta import delegates
 
+from .card import write_card
 from .data import untar_wt103
 from .engine import Chunked, ChunkedDecoder, LMLoss
 from .generate import Writing
@@ -204,7 +205,7 @@ def stream(self: LMLearner,
     "Reviews that begin with `prompts`, piece by piece"
     return language_model(self).stream(prompts, **kwargs)
 
-# %% ../nbs/05_learner.ipynb #4524ad3e
+# %% ../nbs/05_learner.ipynb #c98f5c1b
 def save_lm(
     learn: LMLearner, # The learner to keep
     folder: Path, # The model folder to write; an older model in it is replaced
@@ -222,7 +223,9 @@ def save_lm(
                  data=dict(name=Path(learn.dls.path).resolve().name, reviews=len(learn.dls.train_ds), held_out=len(learn.dls.valid_ds)),
                  recipe=getattr(learn, 'recipe', None),
                  metrics=None if history is None or history.empty else history.iloc[-1].drop('time').to_dict())
-    return write_model(folder, {fastai_name(n): p for n,p in lm.net.named_parameters()}, lm.vocab, {**lm.config, **about})
+    write_model(folder, {fastai_name(n): p for n,p in lm.net.named_parameters()}, lm.vocab, {**lm.config, **about})
+    write_card(folder)
+    return folder
 
 # %% ../nbs/05_learner.ipynb #92ead114
 def convert_pair(

@@ -25,7 +25,7 @@ from fastai.text.models.core import get_language_model
 from safetensors.torch import load_file, save_file
 
 import imdb_lm.model as model
-from imdb_lm.model import FILES, LanguageModel, check_target, load_lm, model_hash, read_config, read_vocab, shrink_model, write_model
+from imdb_lm.model import FILES, LanguageModel, check_target, find_model, load_lm, model_hash, read_config, read_vocab, shrink_model, write_model
 from imdb_lm.network import NETWORK, build_net, has_int8
 from imdb_lm.tokens import BOS, UNK, tokenize
 
@@ -668,3 +668,13 @@ def test_no_words_to_judge(lm, texts):
 def test_a_text_that_is_none(lm):
     with pytest.raises(TypeError): lm.perplexity(['the movie', None])
     with pytest.raises(TypeError): lm.next_word(None)
+
+
+# ---- names
+
+def test_a_folder_called_starter_comes_first(folder, tmp_path, monkeypatch):
+    "A name never hides a folder that is there"
+    monkeypatch.chdir(tmp_path)
+    assert find_model('starter').parent.name == 'imdb_lm' and load_lm('starter').config['n_layers'] == 2
+    shutil.copytree(folder, 'starter')
+    assert find_model('starter') == Path('starter') and len(load_lm('starter').vocab) == 64
