@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from imdb_lm.cli import PROMPTS
+from imdb_lm.card import PROMPTS
 from imdb_lm.data import untar_imdb
 from imdb_lm.evaluate import evaluate_lm
 from imdb_lm.loader import held_out_texts

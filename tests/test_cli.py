@@ -26,10 +26,11 @@ from fastai.data.external import URLs
 import imdb_lm.cli as cli
 import imdb_lm.loader as loader
 from imdb_lm import __version__
+from imdb_lm.card import PROMPTS
 from imdb_lm.model import FILES, load_lm
 
 COMMAND = Path(sys.executable).with_name('imdb_lm')
-SUBCOMMANDS = ['train', 'generate', 'evaluate', 'convert', 'demo']
+SUBCOMMANDS = ['train', 'generate', 'evaluate', 'convert', 'demo', 'card', 'push', 'app', 'classify']
 SMALL = ['--frozen-epochs', '1', '--epochs', '1', '--bs', '2', '--seq-len', '8']
 
 
@@ -174,8 +175,8 @@ def test_train(trained, corpus):
     assert '30 reviews (3 held out)' in out and 'size: laptop, AWD-LSTM 2 x 384' in out and 'pretrained: no' in out
     assert 'perplexity' in out and 'my/model' in out
     reviews = out[out.index('Reviews from it:'):].split('\n\n', 1)[1]
-    assert [reviews.count(p) for p in cli.PROMPTS] == [1, 1, 1]
-    assert sorted(o.name for o in (cwd/'my'/'model').iterdir()) == sorted([*FILES, 'history.csv'])
+    assert [reviews.count(p) for p in PROMPTS] == [1, 1, 1]
+    assert sorted(o.name for o in (cwd/'my'/'model').iterdir()) == sorted([*FILES, 'README.md', 'history.csv'])
     assert sorted(o.name for o in cwd.rglob('*') if o.is_dir()) == ['model', 'my']
     rows = list(csv.DictReader(open(cwd/'my'/'model'/'history.csv')))
     assert [(o['stage'], o['epoch']) for o in rows] == [('1', '0'), ('2', '0')]
@@ -209,7 +210,7 @@ def test_train_goes_on_from_a_folder(typed, corpus, trained):
     before = float(re.search(r'before training: perplexity ([\d.]+)', out)[1])
     assert before == pytest.approx(load_lm(model).config['metrics']['perplexity'], rel=.05)
     assert f'pretrained: {model}' in out
-    assert sorted(o.name for o in Path('next').iterdir()) == sorted([*FILES, 'history.csv'])
+    assert sorted(o.name for o in Path('next').iterdir()) == sorted([*FILES, 'README.md', 'history.csv'])
 
 
 def test_a_table_is_a_corpus(typed, corpus, trained):
@@ -429,7 +430,6 @@ def test_settings_that_cannot_be(typed, model_folder, option):
 
 def test_no_model(typed, model_folder):
     one_line(typed('generate', 'the', '--model', 'nowhere'), 'no model folder at nowhere')
-    one_line(typed('generate', 'the'), 'no model folder at model.*imdb_lm train')
     one_line(typed('evaluate', 'nowhere', '--data', 'nowhere'), 'no model folder at nowhere')
     Path('file').write_text('')
     one_line(typed('generate', 'the', '--model', 'file'), 'no model folder at file')
@@ -447,17 +447,70 @@ def test_damaged_model(typed, model_folder, name):
 
 
 def test_debug_shows_the_traceback(tmp_path):
-    rc, out, err = shell('generate', 'the', '--debug', cwd=tmp_path)
+    rc, out, err = shell('generate', 'the', '--model', 'nowhere', '--debug', cwd=tmp_path)
     assert (rc, out) == (1, '')
-    assert err.startswith('Traceback') and 'FileNotFoundError: no model folder at model' in err
+    assert err.startswith('Traceback') and 'FileNotFoundError: no model folder at nowhere' in err
 
 
 def test_what_nobody_expected(typed, monkeypatch, model_folder):
     def surprise(*args): raise KeyError('colour')
     monkeypatch.setattr('imdb_lm.model.load_lm', surprise)
-    one_line(typed('generate', 'the'), "KeyError 'colour' .--debug shows where")
-    monkeypatch.setattr(sys, 'argv', ['imdb_lm', 'generate', 'the', '--debug'])
+    one_line(typed('generate', 'the', '--model', model_folder), "KeyError 'colour' .--debug shows where")
+    monkeypatch.setattr(sys, 'argv', ['imdb_lm', 'generate', 'the', '--model', str(model_folder), '--debug'])
     with pytest.raises(KeyError): cli.main()
+
+
+def test_the_starter_writes_when_no_model_is_named(typed):
+    "And says so, apart from what it writes"
+    rc, out, err = typed('generate', 'This movie', '--n-words', '20', '--seed', '1')
+    assert (rc, out.count('\n\n')) == (0, 1) and out.startswith('This movie ')
+    assert re.fullmatch('imdb_lm: the starter writes.*--model.*\n', err)
+    assert typed('generate', 'This movie', '--n-words', '20', '--seed', '1', '--model', 'starter') == (0, out, '')
+    best = typed('generate', 'This movie', '--n-words', '20', '--seed', '1', '--stars', '10')[1]
+    assert best != out
+
+
+def test_a_demo_of_seconds(typed):
+    rc, out, err = typed('demo', '--quick')
+    assert (rc, err) == (0, '')
+    assert [out.count(f'\n{p}') for p in PROMPTS] == [3, 3, 3]
+
+
+def test_classify(typed, tmp_path, words, config, weights):
+    "Texts, files and pipes are judged alike"
+    from imdb_lm.classifier import Classifier, write_clas
+    from imdb_lm.network import build_net
+    torch.manual_seed(3)
+    head = torch.nn.Sequential(torch.nn.Linear(3*config['emb_sz'], 5), torch.nn.ReLU(), torch.nn.Linear(5, 2))
+    sizes = {**config, 'out_bias': False}
+    net = build_net(sizes, len(words), {k: w for k,w in weights.items() if k != '1.decoder.bias'})
+    clas = Classifier(net, head, words, {**sizes, 'classes': ['neg', 'pos'], 'seq_len': 8, 'max_len': None})
+    write_clas('judge', clas)
+    Path('review.txt').write_text('the movie is good')
+    label, probs = clas.predict('the movie is good')
+    for got in (typed('classify', 'the movie is good', '--model', 'judge'), typed('classify', 'review.txt', '--model', 'judge'),
+                typed('classify', '--model', 'judge', stdin='the movie is good\n\n')):
+        assert got == (0, f'{label} {probs.max():.1%}  the movie is good\n', '')
+    row = json.loads(typed('classify', 'review.txt', '--model', 'judge', '--json', '--words')[1])
+    assert row['label'] == label and row['probabilities'] == pytest.approx(dict(zip(clas.classes, probs.tolist()))) and len(row['words']) == 4
+    one_line(typed('classify', '--model', 'judge'), 'no text to judge')
+    one_line(typed('classify', ' ', '--model', 'judge'), 'nothing to judge')
+    one_line(typed('classify', 'the', '--model', 'nowhere'), 'nowhere')
+    one_line(typed('generate', 'the', '--model', 'judge'), 'classifier')
+
+
+def test_card(typed, model_folder):
+    "The page of a model folder, with the figures of a report where one is named"
+    shutil.copytree(model_folder, 'mine')
+    assert typed('card', 'mine') == (0, 'The card is in mine/README.md.\n', '')
+    assert 'Not measured' in Path('mine/README.md').read_text()
+    Path('report').mkdir()
+    figures = dict(reviews=3, perplexity=12.34, stream_perplexity=12., bits_per_byte=2.5, accuracy=.25, unknown=.5)
+    Path('report/report.json').write_text(json.dumps(dict(command='imdb_lm evaluate mine --report report', figures=figures)))
+    assert typed('card', 'mine', '--report', 'report')[0] == 0
+    assert '**12.3**' in Path('mine/README.md').read_text() and 'imdb_lm evaluate mine --report report' in Path('mine/README.md').read_text()
+    one_line(typed('card', 'mine', '--report', 'nowhere'), 'no report at nowhere')
+    one_line(typed('card', 'nowhere'), 'no model folder at nowhere')
 
 
 def test_the_reader_goes_away(model_folder):

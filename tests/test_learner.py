@@ -612,7 +612,7 @@ def test_config_json(make, tmp_path):
     assert (config['data']['reviews'], config['data']['held_out']) == (27, 3)
     assert set(config['versions']) == {'fastai', 'torch', 'spacy'} and config['tokenizer']['rules'][0] == 'fix_html'
     assert json.loads((tmp_path/'model'/'vocab.json').read_text()) == learn.dls.vocab
-    assert sorted(o.name for o in (tmp_path/'model').iterdir()) == ['config.json', 'model.safetensors', 'vocab.json']
+    assert sorted(o.name for o in (tmp_path/'model').iterdir()) == ['README.md', 'config.json', 'model.safetensors', 'vocab.json']
 
 
 def test_save_lm_before_training(make, tmp_path):
