@@ -23,6 +23,7 @@ from imdb_lm.model import STARTER, find_model, load_lm, shrink_model
 
 RESULT = Path(__file__).parent/'results'/'starter.md'
 CONFIG = {**awd_lstm_lm_config, 'emb_sz': 192, 'n_hid': 512, 'n_layers': 2}
+BATCHES = dict(bs=32, seq_len=64, max_vocab=16000)
 ROUNDS = [(1, 5e-3), (2, 3e-3)] # epochs, peak learning rate
 DROP_MULT = 0.1 # in so few epochs little is learned by heart: AWD-LSTM's penalties on activations, alpha and beta, are left out, too
 INPUT_GAIN = 20 # embeddings start within 0.1, so that at PyTorch's first weights the LSTMs hardly hear them and the loss stays at the words' frequencies for hundreds of steps
@@ -91,9 +92,8 @@ def report(work, imdb, summary, rounds):
            f'| {r["perplexity"]:.1f} | {r["stream_perplexity"]:.1f} | {r["bits_per_byte"]:.3f} | {r["accuracy"]:.1%} | {r["unknown"]:.1%} | '
            f'{words_per_second(lm, 1):,.0f} | {words_per_second(lm, 64):,.0f} | {seconds_to_first_word():.1f} s |']
     for i in range(1, rounds + 1):
-        epochs, lr = ROUNDS[i-1]
-        out += [f'\n## Round {i}: {epochs} epochs, peak rate {lr:g}\n', 'On the held-out reviews with their ratings:\n',
-                table(pd.read_csv(work/f'round-{i}'/'history.csv').round(4))]
+        history = pd.read_csv(work/f'round-{i}'/'history.csv').round(4)
+        out += [f'\n## Round {i}: {len(history)} epochs, peak rate {ROUNDS[i-1][1]:g}\n', 'On the held-out reviews with their ratings:\n', table(history)]
     RESULT.parent.mkdir(exist_ok=True)
     RESULT.write_text('\n'.join(out) + '\n', encoding='utf-8')
 
@@ -106,7 +106,7 @@ def main():
     a = p.parse_args()
     imdb = a.imdb or untar_imdb()
     a.work.mkdir(parents=True, exist_ok=True)
-    dls, folder = lm_dls(imdb, bs=32, seq_len=64, max_vocab=16000, label='stars'), None
+    dls, folder = lm_dls(imdb, label='stars', **BATCHES), None
     summary = dls_summary(dls)
     print(summary)
     for i in range(1, a.rounds + 1): folder = train(a.work, dls, i, folder)

@@ -1,9 +1,10 @@
 """A training step: stock fastai and this library, on whatever device there is.
 
-    python benchmarks/train.py [--steps 4] [--rounds 2] [--size post] [--bs 128]
+    python benchmarks/train.py [--steps 4] [--rounds 2] [--size post] [--bs 128] [--pack FOLDER]
 
 Each runs in a process of its own, by turns, on the same batches: the post's network at a vocabulary of 60,008, or the laptop's
-at 16,008. Writes benchmarks/results/train.md.
+at 16,008. With a --pack of benchmarks/gpu.sh the batches are IMDb's, and stock reads them through a loader of its own. Writes
+benchmarks/results/train.md.
 """
 import argparse, json, platform, resource, subprocess, sys, time
 from pathlib import Path
@@ -13,17 +14,28 @@ RESULT = Path(__file__).parent/'results'/'train.md'
 IMDB_TOKENS = 26_900_000 # of training, a tenth held out
 
 
-def train(kind, size, bs, steps):
+def loaders(pack, bs, seq_len, max_vocab, stock):
+    "`DataLoaders` of the bundled corpus in as large a vocabulary as IMDb's; or of IMDb, stock's with fastai's own loader"
+    from fastai.text.all import DataLoaders, LMDataLoader
+    from imdb_lm.loader import lm_dls
+    from imdb_lm.mini import mini_reviews
+    if pack is None:
+        words = lm_dls(mini_reviews(), bs=8).vocab
+        vocab = words + [f'word{i}' for i in range(max_vocab + 8 - len(words))]
+        return lm_dls(mini_reviews(), bs=bs, seq_len=seq_len, vocab=vocab)
+    from gpu import packed_dls
+    dls = packed_dls(pack, bs=bs, seq_len=seq_len, max_vocab=max_vocab)
+    if not stock: return dls
+    return DataLoaders(*(LMDataLoader(o.dataset, lens=o.docs.lengths.tolist(), bs=bs, seq_len=seq_len, shuffle=o is dls.train, drop_last=o is dls.train, device=dls.device) for o in dls))
+
+
+def train(kind, size, bs, steps, pack):
     import torch
     from fastai.callback.core import Callback, CancelFitException
     from fastai.text.all import AWD_LSTM, language_model_learner
     from imdb_lm.learner import SIZES, lm_learner
-    from imdb_lm.loader import lm_dls
-    from imdb_lm.mini import mini_reviews
     preset, cuda = SIZES[size], torch.cuda.is_available()
-    words = lm_dls(mini_reviews(), bs=8).vocab
-    vocab = words + [f'word{i}' for i in range(preset['max_vocab'] + 8 - len(words))]
-    dls = lm_dls(mini_reviews(), bs=bs, seq_len=preset['seq_len'], vocab=vocab)
+    dls = loaders(pack, bs, preset['seq_len'], preset['max_vocab'], kind == 'stock')
     make = {'stock': lambda: language_model_learner(dls, AWD_LSTM, config=preset['config'], drop_mult=0.3, pretrained=False),
             'ours': lambda: lm_learner(dls, config=preset['config'], pretrained=False)}
     learn, times = make[kind](), []
@@ -64,24 +76,27 @@ def main():
     p.add_argument('--rounds', type=int, default=2, help='processes of each kind')
     p.add_argument('--size', choices=['post', 'laptop'], nargs='+', default=['laptop', 'post'])
     p.add_argument('--bs', type=int, help='rows of a batch; default: 128 for post, 16 for laptop')
+    p.add_argument('--pack', type=Path, help='IMDb, packed by benchmarks/gpu.sh')
+    p.add_argument('--result', type=Path, default=RESULT, help='where the table goes')
     p.add_argument('--kind', choices=['stock', 'ours'], help='train one of the two and print its figures')
     a = p.parse_args()
-    if a.kind: return train(a.kind, a.size[0], a.bs, a.steps)
+    if a.kind: return train(a.kind, a.size[0], a.bs, a.steps, a.pack)
     rows = []
     for size in a.size:
         bs, seen = a.bs or {'post': 128, 'laptop': 16}[size], {'stock': [], 'ours': []}
         for kind in ('stock', 'ours')*a.rounds:
-            args = [sys.executable, __file__, '--kind', kind, '--size', size, '--bs', str(bs), '--steps', str(a.steps*(10 if size == 'laptop' else 1))]
+            args = [sys.executable, __file__, '--kind', kind, '--size', size, '--bs', str(bs), '--steps', str(a.steps*(10 if size == 'laptop' else 1)),
+                    *(['--pack', str(a.pack)] if a.pack else [])]
             seen[kind].append(json.loads(subprocess.run(args, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()[-1]))
             print(size, kind, seen[kind][-1], file=sys.stderr, flush=True)
         value = lambda kind, key: median(o[key] for o in seen[kind])
         for kind in seen:
             rows.append(f'| {size} | {bs} | {kind} | {value(kind, "rate"):,.0f} | {value(kind, "peak"):,.0f} | {IMDB_TOKENS/value(kind, "rate")/60:,.0f} | {value(kind, "share"):.0%} |')
         rows.append(f'| {size} | {bs} | ours / stock | {value("ours", "rate")/value("stock", "rate"):.2f} | {value("ours", "peak")/value("stock", "peak"):.2f} | | |')
-    RESULT.parent.mkdir(exist_ok=True)
-    RESULT.write_text(f'# A training step\n\nMachine: {seen["ours"][0]["device"]}, Python {platform.python_version()}. Made by `python benchmarks/train.py`. The goals for the post\'s network: on two CPU cores 1.5 times the tokens a second '
-                      'in a third of the memory, on a GPU 5 times.\n\n| network | bs | | tokens/s | peak MB | minutes an epoch of IMDb | share of the limit of matrix products |\n|---|---|---|---|---|---|---|\n' + '\n'.join(rows) + '\n')
-    print(RESULT.read_text())
+        a.result.parent.mkdir(exist_ok=True)
+        a.result.write_text(f'# A training step\n\nMachine: {seen["ours"][0]["device"]}, Python {platform.python_version()}. Made by `python benchmarks/train.py`. The goals for the post\'s network: on two CPU cores 1.5 times the tokens a second '
+                            'in a third of the memory, on a GPU 5 times.\n\n| network | bs | | tokens/s | peak MB | minutes an epoch of IMDb | share of the limit of matrix products |\n|---|---|---|---|---|---|---|\n' + '\n'.join(rows) + '\n')
+    print(a.result.read_text())
 
 
 if __name__ == '__main__': main()

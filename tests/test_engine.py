@@ -7,12 +7,13 @@ import torch.nn.functional as F
 from fastai.callback.core import Callback
 from fastai.losses import CrossEntropyLossFlat
 from fastai.metrics import Perplexity, accuracy, top_k_accuracy
+from fastai.optimizer import Adam
 from fastai.text.all import set_seed
 from fastai.text.learner import language_model_learner
 from fastai.text.models.awdlstm import AWD_LSTM, awd_lstm_lm_config
 
 from imdb_lm import engine
-from imdb_lm.engine import BF16, ChunkedDecoder, LMLoss, Logits, linear_cross_entropy
+from imdb_lm.engine import BF16, ChunkedDecoder, FusedAdam, LMLoss, Logits, linear_cross_entropy
 from imdb_lm.learner import lm_learner
 from imdb_lm.loader import lm_dls
 
@@ -104,7 +105,7 @@ def fit(learn, n=1):
 
 def test_lm_learner_has_the_engine(reviews):
     stock, ours = learners(reviews)
-    assert type(ours.model[1]) is ChunkedDecoder and type(ours.loss_func) is LMLoss
+    assert type(ours.model[1]) is ChunkedDecoder and type(ours.loss_func) is LMLoss and ours.opt_func is FusedAdam
     assert list(ours.model.state_dict()) == list(stock.model.state_dict())
     ours.model.load_state_dict(stock.model.state_dict())
     stock.model.load_state_dict(ours.model.state_dict())
@@ -112,7 +113,7 @@ def test_lm_learner_has_the_engine(reviews):
 
 def test_stock_is_one_argument_away(reviews):
     learn = lm_learner(lm_dls(reviews, bs=4, seq_len=30), config=SIZES, pretrained=False, chunked=False)
-    assert type(learn.model[1]).__name__ == 'LinearDecoder' and type(learn.loss_func) is CrossEntropyLossFlat
+    assert type(learn.model[1]).__name__ == 'LinearDecoder' and type(learn.loss_func) is CrossEntropyLossFlat and learn.opt_func is Adam
 
 
 def test_training_gives_the_same_network(reviews):
@@ -206,3 +207,41 @@ def test_bf16_where_there_is_none(reviews, monkeypatch):
     monkeypatch.setattr(torch.nn.LSTM, 'forward', no)
     with pytest.raises(ValueError, match='this CPU has no bf16 for an LSTM: train in fp32'), learn.no_bar(), learn.no_logging(): learn.fit(1, cbs=BF16())
     assert not torch.is_autocast_enabled('cpu')
+
+
+def weights_of(opt_func, freeze):
+    "What 20 steps make of four weights in two groups, of which one has no decay; the first group may be frozen for some of them"
+    torch.manual_seed(0)
+    weights = [torch.randn(o).requires_grad_() for o in ((50, 8), (50,), (8, 8), (3,))]
+    opt = opt_func([weights[:2], weights[2:]], lr=slice(1e-3, 1e-2), wd=0.1)
+    opt.state[weights[1]]['do_wd'] = False # as a learner does with biases
+    for i,mom in enumerate(torch.linspace(.95, .85, 20).tolist()):
+        if freeze and i in (0, 8): opt.freeze_to(1 if i == 0 else 0)
+        opt.set_hypers(mom=mom, lr=[1e-3*(i + 1), 1e-2])
+        for k,o in enumerate(weights): o.grad = torch.randn_like(o)*10.**-k if o.requires_grad else None
+        if i == 15: opt.load_state_dict(opt.state_dict())
+        opt.step()
+    return weights, opt
+
+
+@pytest.mark.parametrize('freeze', [False, True])
+def test_fused_adam_steps_as_adam_does(freeze):
+    (stock, stock_opt), (ours, opt) = (weights_of(o, freeze) for o in (Adam, FusedAdam))
+    for a,b in zip(stock, ours): torch.testing.assert_close(b, a, rtol=1e-6, atol=1e-7)
+    for a,b in zip(stock_opt.state_dict()['state'], opt.state_dict()['state']):
+        assert a.keys() == b.keys() and a['step'] == b['step'] == (12 if freeze and a['grad_avg'].shape[0] == 50 else 20)
+        for k in ('grad_avg', 'sqr_avg'): torch.testing.assert_close(b[k], a[k], rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize('was,now', [(Adam, FusedAdam), (FusedAdam, Adam)])
+def test_what_one_adam_saved_the_other_goes_on_with(reviews, tmp_path, was, now):
+    def learner(opt_func):
+        set_seed(3)
+        return lm_learner(lm_dls(reviews, bs=4, seq_len=30), config=SIZES, pretrained=False, opt_func=opt_func, path=tmp_path)
+    fit(learner(was)).save('half')
+    for learn in (before := learner(was), after := learner(now)):
+        learn.load('half', with_opt=True)
+        set_seed(5)
+        with learn.no_bar(), learn.no_logging(): learn.fit(1, slice(1e-3, 1e-2), reset_opt=False)
+    assert type(before.opt) is not type(after.opt)
+    for (n,a),b in zip(before.model.named_parameters(), after.model.parameters()): close(a, b, 1e-5)
