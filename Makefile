@@ -4,20 +4,20 @@ BIN    := .venv/bin
 FILES  := settings.ini setup.py constraints.txt pyproject.toml
 PIP    := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test test-notebooks test-pytest-1 test-pytest-2 test-long bench venv export readme walkthrough dist help clean
+.PHONY: demo test test-rooms test-others test-pytest-1 test-pytest-2 test-long fuzz coverage bench venv export readme walkthrough dist lock help clean
 
 demo: .venv/installed ## train a small model on the bundled corpus and print reviews
 	$(BIN)/imdb_lm demo
 
 test: .venv/installed-dev ## the notebooks' tests and pytest, two at a time
-	$(MAKE) --jobs 2 --output-sync=target --no-print-directory test-notebooks test-pytest-1 test-pytest-2
+	$(MAKE) --jobs 2 --output-sync=target --no-print-directory test-pytest-1 test-pytest-2 test-rooms test-others
 
 # One thread each: two that share two cores lose more time waiting for each other than they gain.
-test-notebooks: export OMP_NUM_THREADS = 1
-test-notebooks: .venv/installed-dev
-	$(BIN)/nbdev_test --n_workers 1
-
-test-pytest-%: export OMP_NUM_THREADS = 1
+test-%: export OMP_NUM_THREADS = 1
+test-rooms: .venv/installed-dev
+	$(BIN)/nbdev_test --n_workers 1 --file_re '^0'
+test-others: .venv/installed-dev
+	$(BIN)/nbdev_test --n_workers 1 --skip_file_re '^[_.0]'
 test-pytest-1: .venv/installed-dev
 	$(BIN)/python -m pytest tests/test_[a-gt]*.py
 test-pytest-2: .venv/installed-dev
@@ -26,6 +26,16 @@ test-pytest-2: .venv/installed-dev
 test-long: .venv/installed-dev ## everything, the slow tests too (all of IMDb where it is at hand)
 	$(BIN)/nbdev_test --n_workers 2 --flags slow
 	$(BIN)/python -m pytest -m "slow or not slow"
+
+fuzz: .venv/installed-dev ## a million odd inputs for all that reads something, led by coverage (hours; Linux or macOS)
+	$(BIN)/pip install --quiet --disable-pip-version-check atheris
+	$(BIN)/python tests/fuzz.py
+
+coverage: .venv/installed-dev ## which lines and branches the tests reach, the notebooks' examples among them
+	$(BIN)/pip install --quiet --disable-pip-version-check coverage
+	$(BIN)/python -m coverage run -m pytest -m "slow or not slow"
+	$(BIN)/python -m coverage combine --quiet
+	$(BIN)/python -m coverage report
 
 bench: .venv/installed-dev ## every benchmark that is done within an hour, side by side with stock fastai
 	for o in data detokenize generate memory train curves; do $(BIN)/python benchmarks/$$o.py || exit 1; done
@@ -46,6 +56,17 @@ walkthrough: .venv/installed-dev ## run the walkthrough and store its outputs
 
 dist: .venv/installed-dev ## wheel and sdist
 	$(BIN)/python -m build
+
+# What pip would install, as its report tells it: a line for each file but torch's, whose builds differ.
+LOCK := import json, sys; \
+  files = [(o["metadata"], o["download_info"].get("archive_info")) for o in json.load(sys.stdin)["install"]]; \
+  print(*sorted("{}=={} --hash=sha256:{}".format(m["name"].lower().replace("_", "-"), m["version"], a["hashes"]["sha256"]) \
+                for m,a in files if a and m["name"] != "torch"), sep="\n")
+
+lock: .venv/bin/pip ## requirements.lock: what make demo installs on Linux (x86-64, Python 3.11), with hashes
+	$(PIP) --dry-run --ignore-installed --report .venv/report.json --editable .
+	echo '# Made by make lock, for Linux on x86-64 and Python 3.11: all that make demo installs but torch. CONTRIBUTING.md tells how to use it.' > requirements.lock
+	$(BIN)/python -c '$(LOCK)' < .venv/report.json >> requirements.lock
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /: /'
