@@ -3,12 +3,12 @@
     python benchmarks/augment.py WORK --model FOLDER [--imdb FOLDER] [--labels 100 1000] [--added 0 1000 10000] [--seeds 5] [--ways tfidf]
 
 FOLDER is the model folder of a language model trained with ratings; it has read ratings of real reviews that the classifiers have
-not. The same command goes on where it was stopped. Writes benchmarks/results/augment.md.
+not. The same command goes on where it was stopped. Writes benchmarks/results/augment.md, anew after each classifier.
 """
 import argparse
 from pathlib import Path
 
-from classify import WAYS, Log, labelled, machine, network, spread, tfidf, unread, what_it_knew
+from classify import WAYS, Log, accuracy, labelled, machine, spread, unread, what_it_knew
 from imdb_lm.data import untar_imdb
 from imdb_lm.model import load_lm, model_hash
 from steering import written
@@ -22,18 +22,16 @@ def generated(a, lm, model):
     return {o: [t for _,t in written(lm, a.work/f'generated-{o}.jsonl', [''], model, n, sentiment=o) if t.strip()] for o in ('neg', 'pos')} if n else {}
 
 
-def accuracy(way, n, added, seed, a, more, test):
-    texts, labels = labelled(a.imdb, 'train', n, seed)
+def with_more(texts, labels, more, added):
+    "Texts and labels, and `added` generated ones, half of them of each opinion"
     for o,some in more.items(): texts, labels = texts + some[:added//2], labels + [o]*len(some[:added//2])
-    if way == 'tfidf': found = tfidf().fit(texts, labels).predict(test[0])
-    else: found = network(texts, labels, [o[:50] + o[-50:] for o in test], a.model, way == 'encoder', seed, a.work/'checkpoints'/f'{way}-{n}-{added}-{seed}').predict(test[0])[0]
-    return sum(x == y for x,y in zip(found, test[1]))/len(test[0])
+    return texts, labels
 
 
 def report(rows, a, test):
     lm, unread_too = load_lm(a.model), ' --unread'*a.unread
-    out = [f'# Generated reviews as labels\n\n{machine()} Made by `python benchmarks/augment.py WORK --model FOLDER --test {test}{unread_too}`. Model: {lm}. {what_it_knew(lm, a.unread)}\n',
-           f"Accuracy in percent on {test:,} reviews of IMDb's test set, mean and standard deviation over {a.seeds} seeds, each of which draws other labelled reviews. "
+    out = [f'# Generated reviews as labels\n\n{machine()} Made by `python benchmarks/augment.py WORK --model FOLDER --test {test} --seeds {a.seeds}{unread_too}`. Model: {lm}. {what_it_knew(lm, a.unread)}\n',
+           f"Accuracy in percent on {test:,} reviews of IMDb's test set{', drawn at random from its 25,000'*(test < 25000)}, mean and standard deviation over {a.seeds} seeds, each of which draws other labelled reviews. "
            'Half of the generated reviews were asked to be negative, half positive (from nothing, at most 200 tokens, temperature 0.75), and are labelled as they were asked for.\n',
            '| classifier | labels | ' + ' | '.join(f'+ {o:,} generated' for o in a.added) + ' |', '|---|---|' + '---|'*len(a.added)]
     for way in a.ways:
@@ -62,10 +60,11 @@ def main():
     more = generated(a, load_lm(a.model), model)
     for way in a.ways:
         for n in a.labels:
-            for added in a.added:
-                for seed in range(1, a.seeds + 1):
-                    log.measure(lambda: dict(accuracy=accuracy(way, n, added, seed, a, more, test)), way=way, labels=n, added=added, seed=seed, **how)
-    report([o for o in log.rows if how.items() <= o.items() and o['seed'] <= a.seeds], a, len(test[0]))
+            for seed in range(1, a.seeds + 1):
+                for added in a.added:
+                    data, folder = with_more(*labelled(a.imdb, 'train', n, seed), more, added), a.work/'checkpoints'/f'{way}-{n}-{added}-{seed}'
+                    log.measure(lambda: dict(accuracy=accuracy(way, *data, test, a.model, seed, folder)), way=way, labels=n, added=added, seed=seed, **how)
+                    report([o for o in log.rows if how.items() <= o.items() and o['seed'] <= a.seeds], a, len(test[0]))
     print(RESULT.read_text())
 
 

@@ -1,11 +1,12 @@
 """Accuracy of classifiers on IMDb's test set with few labels and many: with a language model's encoder, without, and tf-idf.
 
-    python benchmarks/classify.py WORK --model FOLDER [--imdb FOLDER] [--labels 100 1000 25000] [--test 25000] [--seeds 3]
+    python benchmarks/classify.py WORK --model FOLDER [--imdb FOLDER] [--labels 100 1000 25000] [--test 25000] [--seeds 3] [--ways tfidf]
 
 FOLDER is the model folder of a language model that was trained on IMDb. WORK is a folder for checkpoints and for what is measured:
-the same command goes on where it was stopped, and other labels or seeds are added to the table. Writes benchmarks/results/classify.md.
+the same command goes on where it was stopped, and other labels, seeds or ways are added to the table. Writes
+benchmarks/results/classify.md, anew after each classifier.
 """
-import argparse, json, platform, random, sys, time
+import argparse, json, platform, random, shutil, sys, time
 from pathlib import Path
 
 import pandas as pd
@@ -43,9 +44,9 @@ def tfidf():
 
 
 def epochs(n):
-    "Of the four stages: as the book's for many labels, more for few, so that there are steps enough"
-    times = max(1, min(15, 5000//n))
-    return times, times, times, 2*times
+    "Of the four stages, a list: as the book's for many labels, more for few, so that there are steps enough"
+    times = max(1, min(8, 2000//n))
+    return [times, times, times, 2*times]
 
 
 def network(texts, labels, shown, model, pretrained, seed, folder):
@@ -60,11 +61,17 @@ def network(texts, labels, shown, model, pretrained, seed, folder):
     return classifier(learn)
 
 
-def accuracy(way, n, seed, a, test):
-    texts, labels = labelled(a.imdb, 'train', n, seed)
-    if way == 'tfidf': found = tfidf().fit(texts, labels).predict(test[0])
-    else: found = network(texts, labels, [o[:50] + o[-50:] for o in test], a.model, way == 'encoder', seed, a.work/'checkpoints'/f'{way}-{n}-{seed}').predict(test[0])[0]
-    return sum(x == y for x,y in zip(found, test[1]))/len(test[0])
+def judged(way, texts, labels, test, model, seed, folder):
+    "What a classifier that was trained on `texts` says of the test reviews"
+    if way == 'tfidf': return tfidf().fit(texts, labels).predict(test[0])
+    return network(texts, labels, [o[:8] + o[-8:] for o in test], model, way == 'encoder', seed, folder).predict(test[0])[0]
+
+
+def accuracy(way, texts, labels, test, model, seed, folder):
+    "Of the test reviews the share that is judged rightly; checkpoints are in `folder` until it is known"
+    res = sum(x == y for x,y in zip(judged(way, texts, labels, test, model, seed, folder), test[1]))/len(test[0])
+    shutil.rmtree(folder, ignore_errors=True)
+    return res
 
 
 class Log:
@@ -81,7 +88,8 @@ class Log:
 
 
 def spread(values):
-    "Mean and standard deviation in percent"
+    "Mean and standard deviation in percent; nothing where there are no values"
+    if not values: return ''
     s = pd.Series(values)*100
     return f'{s.mean():.2f}' + (f' ± {s.std():.2f}' if len(s) > 1 else '')
 
@@ -99,15 +107,15 @@ def what_it_knew(lm, only_unread):
 
 
 def report(rows, test, model, only_unread):
-    lm = load_lm(model)
+    lm = load_lm(model, precision='fp32')
     out = [f"# Classifiers\n\n{machine()} Made by `python benchmarks/classify.py WORK --model FOLDER --test {test}{' --unread'*only_unread}`.\n",
-           f"Accuracy in percent on {test:,} reviews of IMDb's test set" + (', which has 25,000' if test < 25000 else '') +
+           f"Accuracy in percent on {test:,} reviews of IMDb's test set" + (f', drawn at random from its 25,000{" (of those that lm_dls holds out)"*only_unread}' if test < 25000 else '') +
            f', mean and standard deviation over the seeds. A seed draws the labelled reviews and all else. Encoder: {lm}. {what_it_knew(lm, only_unread)} Nothing is chosen by the test set.\n',
            '| labels | ' + ' | '.join(WAYS.values()) + ' | seeds | epochs | minutes for one network |', '|---|' + '---|'*(len(WAYS) + 3)]
     for n in sorted({o['labels'] for o in rows}):
         of = {w: [o for o in rows if (o['way'], o['labels']) == (w, n)] for w in WAYS}
         slow = [o['minutes'] for w in ('encoder', 'scratch') for o in of[w]]
-        out.append(f'| {n:,} | ' + ' | '.join(spread([o['accuracy'] for o in of[w]]) if of[w] else '' for w in WAYS) + ' | ' +
+        out.append(f'| {n:,} | ' + ' | '.join(spread([o['accuracy'] for o in of[w]]) for w in WAYS) + ' | ' +
                    ', '.join(str(len(of[w])) for w in WAYS) + f' | {" + ".join(map(str, epochs(n)))} | {max(slow, default=0):.0f} |')
     out.append('\nAnchors, on all 25,000 labels and the whole test set, of the full-size network from WT103: fastbook chapter 10 94.3, ULMFiT 95.4 (both directions).\n')
     RESULT.write_text('\n'.join(out), encoding='utf-8')
@@ -129,10 +137,11 @@ def main():
     log, test, of = Log(a.work/'classify.jsonl'), labelled(a.imdb, 'test', a.test, 0, unread(a.imdb) if a.unread else None), model_hash(a.model)
     how = dict(test=len(test[0]), unread=a.unread, model=of)
     for n in a.labels:
-        for way in a.ways:
-            for seed in range(1, 1 + (a.seeds if n < 25000 else 1)):
-                log.measure(lambda: dict(accuracy=accuracy(way, n, seed, a, test)), way=way, labels=n, seed=seed, **how)
-    report([o for o in log.rows if how.items() <= o.items()], len(test[0]), a.model, a.unread)
+        for seed in range(1, 1 + (a.seeds if n < 25000 else 1)):
+            for way in a.ways:
+                log.measure(lambda: dict(accuracy=accuracy(way, *labelled(a.imdb, 'train', n, seed), test, a.model, seed, a.work/'checkpoints'/f'{way}-{n}-{seed}')),
+                            way=way, labels=n, seed=seed, epochs=epochs(n), **how)
+                report([o for o in log.rows if how.items() <= o.items() and o['epochs'] == epochs(o['labels'])], len(test[0]), a.model, a.unread)
     print(RESULT.read_text())
 
 

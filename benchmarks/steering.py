@@ -1,8 +1,8 @@
 """Does a steerable model write what it is asked for? Reviews of a chosen opinion, judged by a classifier trained apart.
 
-    python benchmarks/steering.py WORK --model FOLDER [--imdb FOLDER] [--judge FOLDER] [--plain FOLDER] [--n 1000]
+    python benchmarks/steering.py WORK --model FOLDER [--imdb FOLDER] [--judge FOLDER] [--plain FOLDER] [--n 1000] [--scales 1 3 5 8 12]
 
-FOLDER is a model folder of a language model trained with ratings. The judge is tf-idf with logistic regression, for stars with ridge
+FOLDER is a model folder of a language model trained with ratings, by default the starter. The judge is tf-idf with logistic regression, for stars with ridge
 regression, on IMDb's labelled train set; a classifier's folder given as --judge judges beside it. --plain names a model that was
 trained without ratings. The same command goes on where it was stopped. Writes benchmarks/results/steering.md.
 """
@@ -18,8 +18,10 @@ from sklearn.pipeline import make_pipeline
 from classify import labelled, machine, tfidf
 from imdb_lm.classifier import load_clas
 from imdb_lm.data import read_reviews, review_files, untar_imdb
+from imdb_lm.generate import GUIDANCE
 from imdb_lm.labels import file_stars, mark
 from imdb_lm.model import load_lm, model_hash
+from imdb_lm.report import distinct
 from imdb_lm.reviews import write_reviews
 
 RESULT = Path(__file__).parent/'results'/'steering.md'
@@ -62,11 +64,12 @@ def with_and_without(lm, files):
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument('work', type=Path)
-    p.add_argument('--model', type=Path, required=True, help='the model folder of a language model trained with ratings')
+    p.add_argument('--model', default='starter', help='the model folder of a language model trained with ratings')
     p.add_argument('--imdb', type=Path, help="IMDb's folder; default: untar_imdb()")
     p.add_argument('--judge', type=Path, help="a classifier's folder")
     p.add_argument('--plain', type=Path, help='a model folder, trained alike but without ratings, for the perplexity')
     p.add_argument('--n', type=int, default=1000, help='reviews of each kind')
+    p.add_argument('--scales', type=float, nargs='+', default=[1, 3, 5, 8, 12], help='values of guidance_scale')
     p.add_argument('--held-out', type=int, default=1000, help='held-out reviews for the perplexity')
     a = p.parse_args()
     imdb, lm, model = a.imdb or untar_imdb(), load_lm(a.model), model_hash(a.model)
@@ -79,16 +82,20 @@ def main():
            f'{a.n:,} reviews of each kind, at most 200 tokens, temperature 0.75. The share that a judge takes for what was asked for, in percent; '
            'the judge reads only what the model wrote, and then the prompt, too. Goal: 90. Judges on 2,000 real test reviews: ' +
            ', '.join(f'{name} {o:.1%}' for name,o in zip(judges, sure)) + '.\n',
-           '| asked | prompts | ' + ' | '.join(f'{o}, without prompt | {o}, with it' for o in judges) + ' |', '|---|---|' + '---|---|'*len(judges)]
-    for asked in 'neg', 'pos':
-        for kind,prompts in dict(neutral=NEUTRAL, contrary=CONTRARY[asked]).items():
-            pairs = written(lm, a.work/f'{asked}-{kind}.jsonl', prompts, model, a.n, sentiment=asked)
-            both = zip(agreement(judges, [without_prompt(*o) for o in pairs], asked), agreement(judges, [t for _,t in pairs], asked))
-            out.append(f'| {asked} | {kind} | ' + ' | '.join(f'{x*100:.1f} | {y*100:.1f}' for x,y in both) + ' |')
+           f'Different pairs of words, in percent of all: the more, the less the reviews repeat each other. The default scale is {GUIDANCE:g}.\n',
+           '| guidance_scale | asked | prompts | ' + ' | '.join(f'{o}, without prompt | {o}, with it' for o in judges) + ' | different pairs |', '|---|---|---|---|' + '---|---|'*len(judges)]
+    for scale in a.scales:
+        for asked in 'neg', 'pos':
+            for kind,prompts in dict(neutral=NEUTRAL, contrary=CONTRARY[asked]).items():
+                pairs = written(lm, a.work/f'{asked}-{kind}-{scale:g}.jsonl', prompts, model, a.n, sentiment=asked, guidance_scale=scale)
+                new = [without_prompt(*o) for o in pairs]
+                both = zip(agreement(judges, new, asked), agreement(judges, [t for _,t in pairs], asked))
+                out.append(f'| {scale:g} | {asked} | {kind} | ' + ' | '.join(f'{x*100:.1f} | {y*100:.1f}' for x,y in both) + f' | {distinct([o.split() for o in new], 2)*100:.1f} |')
+                print(out[-1], flush=True)
     stars, judge = [o for o in lm.config['label']['values'] if o.isdigit()], star_judge(imdb)
     judged = {o: judge([t for _,t in written(lm, a.work/f'stars-{o}.jsonl', NEUTRAL, model, a.n//len(stars), stars=int(o)) if t.strip()]) for o in stars}
     pairs = np.array([(int(o), j) for o,found in judged.items() for j in found])
-    out += [f'\n## Stars\n\nCorrelation of asked and judged stars: {np.corrcoef(pairs.T)[0, 1]:.3f} ({len(pairs):,} reviews, neutral prompts).\n',
+    out += [f'\n## Stars\n\nCorrelation of asked and judged stars: {np.corrcoef(pairs.T)[0, 1]:.3f} ({len(pairs):,} reviews, neutral prompts, guidance_scale {GUIDANCE:g}).\n',
             '| asked | judged, mean | standard deviation |', '|---|---|---|', *(f'| {o} | {found.mean():.2f} | {found.std():.2f} |' for o,found in judged.items())]
     files = review_files(imdb)
     files = [files[i] for i in RandomSplitter(0.1, seed=42)(files)[1] if file_stars(files[i])][:a.held_out]

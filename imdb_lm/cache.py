@@ -24,7 +24,7 @@ from . import __version__
 from .data import read_review
 from .tokens import Numbering, check_texts, in_processes, numbered
 
-# %% ../nbs/01a_cache.ipynb #56133a45
+# %% ../nbs/01a_cache.ipynb #7c3972a3
 @dataclass
 class Corpus:
     "The tokens of many texts, as numbers"
@@ -34,7 +34,10 @@ class Corpus:
     counts: np.ndarray # (words,) int64, how often each is there
 
     @classmethod
-    def of(cls, rows): # Lists of tokens
+    def of(cls,
+        rows: list, # Lists of tokens, list of list of str
+    ) -> 'Corpus': # With their words in the order in which they come
+        "The corpus that holds `rows`"
         words = Numbering()
         ids = np.fromiter(map(words.__getitem__, chain.from_iterable(rows)), np.int32)
         return cls(ids, np.cumsum(list(map(len, rows)), dtype=np.int64), list(words), np.bincount(ids, minlength=len(words)))
@@ -42,13 +45,15 @@ class Corpus:
     def __len__(self): return len(self.ends)
 
     @property
-    def lengths(self): return np.diff(self.ends, prepend=0)
+    def lengths(self) -> np.ndarray:
+        "(texts,) int64, how many tokens each text has"
+        return np.diff(self.ends, prepend=0)
 
     def __getitem__(self, i):
         "The tokens of text `i`"
         return [self.words[o] for o in self.ids[self.ends[i - 1] if i else 0:self.ends[i]].tolist()]
 
-# %% ../nbs/01a_cache.ipynb #62e1a337
+# %% ../nbs/01a_cache.ipynb #93cac00e
 _arrays = dict(ids=np.int32, ends=np.int64, counts=np.int64)
 
 def _save(folder, **parts):
@@ -60,13 +65,13 @@ def _save(folder, **parts):
             os.fsync(f.fileno())
 
 def _load(folder):
-    "The `Corpus` in `folder` and what is noted about it; a ValueError where they do not agree, an OSError where one is missing"
+    "The `Corpus` in `folder` and the hash of its texts; a ValueError where they do not agree, an OSError where one is missing"
     load = lambda name: json.loads((folder/f'{name}.json').read_bytes())
     arrays = {o: np.load(folder/f'{o}.npy', mmap_mode='r' if o == 'ids' else None).view(np.ndarray) for o in _arrays}
     res = Corpus(words=load('words'), **arrays)
-    whole = len(res.words) == len(res.counts) and len(res.ids) == res.counts.sum() == (res.ends[-1] if len(res) else 0)
+    whole = len(res.words) == len(res.counts) and len(res.ids) == res.counts.sum() == (res.ends[-1] if len(res) else 0) and (res.lengths >= 0).all()
     if not whole: raise ValueError(f'{folder} is damaged')
-    return res, load('about')
+    return res, load('about')['hash']
 
 # %% ../nbs/01a_cache.ipynb #6d783038
 _versions = f'1 imdb_lm {__version__} spacy {version("spacy")} python {sys.version_info[:2]}'
@@ -124,18 +129,18 @@ class _Writer:
         self.file.close()
         _save(self.folder, ends=np.cumsum(self.lengths, dtype=np.int64), words=list(self.words), counts=self.counts, about=about)
 
-# %% ../nbs/01a_cache.ipynb #1b37fae1
+# %% ../nbs/01a_cache.ipynb #233118d7
 def _write(folder, items, are_texts, errors, n_workers):
     "Tokenize `items` into `folder`, showing how fast it goes"
     sizes = [len(o) for o in items] if are_texts else [os.stat(o).st_size for o in items]
     batches, n = _batches(items, sizes), sum(sizes)
     numbers = in_processes(partial(_read_and_number, are_texts=are_texts, errors=errors), batches, n, n_workers)
     bar = progress_bar(numbers, total=len(batches), leave=False) if n > 5_000_000 else numbers
-    hashes, start, writer = [], time.time(), _Writer(folder)
+    hashes, start, writer = [], time.monotonic(), _Writer(folder)
     for digest,parts in bar:
         hashes.append(digest)
         writer.add(*parts)
-        if bar is not numbers: bar.comment = f'{writer.n/(time.time() - start):,.0f} tokens/s'
+        if bar is not numbers: bar.comment = f'{writer.n/(time.monotonic() - start):,.0f} tokens/s'
     writer.close(hash=_hash(map(str.encode, hashes)), versions=_versions)
 
 # %% ../nbs/01a_cache.ipynb #a42d190d
@@ -160,14 +165,15 @@ def _forget(home, days=30):
     for o in home.iterdir():
         if o.stat().st_mtime < time.time() - days*86400: shutil.rmtree(o, ignore_errors=True)
 
-# %% ../nbs/01a_cache.ipynb #677cadca
+# %% ../nbs/01a_cache.ipynb #1e28f763
 def _find(folder, items, errors, verify):
     "The `Corpus` in `folder`, None if there is none or it is not right"
-    try: res, about = _load(folder)
-    except (OSError, EOFError, ValueError, KeyError, TypeError): return None
+    try: res, made_of = _load(folder)
+    except Exception: return None # damaged in whatever way: numpy's reader alone raises six kinds
+    if len(res) != len(items): return None
     if verify:
         batches = _batches(items, [os.stat(o).st_size for o in items])
-        if about['hash'] != _hash(_hash(read_review(o, errors).encode() for o in b).encode() for b in batches): return None
+        if made_of != _hash(_hash(read_review(o, errors).encode() for o in b).encode() for b in batches): return None
     with suppress(OSError): os.utime(folder)
     return res
 

@@ -93,7 +93,7 @@ def _figures(config, report):
     if 'perplexity' not in m: return 'Not measured: `imdb_lm evaluate` does, and `imdb_lm card --report` puts its figures here.'
     return f'Perplexity {m["perplexity"]:.1f} and accuracy {m["accuracy"]:.1%} on the held-out reviews, as fastai computes them after the last epoch.'
 
-# %% ../nbs/03c_card.ipynb #8ffca1ee
+# %% ../nbs/03c_card.ipynb #e8aec04d
 def model_card(
     lm: LanguageModel, # The model
     name: str, # How its folder is called
@@ -127,6 +127,6 @@ def read_report(
     path = Path(folder)/'report.json'
     if not path.is_file(): raise FileNotFoundError(f'no report at {folder}: give the folder that `imdb_lm evaluate --report` wrote')
     try: res = json.loads(path.read_text(encoding='utf-8'))
-    except ValueError as e: raise ValueError(f'{path} is damaged: {e}') from None
+    except (ValueError, RecursionError) as e: raise ValueError(f'{path} is damaged: {e}') from None
     if not isinstance(res, dict) or not {'command', 'figures'} <= res.keys(): raise ValueError(f'{path} is damaged: figures or command missing')
     return res

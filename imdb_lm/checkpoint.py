@@ -84,7 +84,7 @@ def _set_randomness(tensors, plain):
     torch.set_rng_state(tensors[f'{i}.random.torch'])
     if f'{i}.random.cuda' in tensors and torch.cuda.is_available(): torch.cuda.set_rng_state(tensors[f'{i}.random.cuda'])
 
-# %% ../nbs/05a_checkpoint.ipynb #e98d5a18
+# %% ../nbs/05a_checkpoint.ipynb #7869d5a6
 class RunLog(Callback):
     "Keeps what fastai's table shows, a row an epoch, and the loss and the rate of each step"
     order = Recorder.order+1
@@ -101,11 +101,16 @@ class RunLog(Callback):
         self.rows.append({'stage': self.stage, **dict(zip(self.recorder.metric_names, self.recorder.log))})
         self.learn.history = pd.DataFrame(self.rows)
 
-    def state(self):
+    def state(self) -> tuple: # A dict of tensors, and a dict of what JSON can hold
+        "What a checkpoint keeps of it"
         losses = torch.stack(self.losses).float() if self.losses else torch.zeros(0)
         return {'losses': losses, 'lrs': torch.tensor(self.lrs, dtype=torch.float64)}, dict(rows=list(self.rows), begin=self.begin)
 
-    def restore(self, tensors, plain):
+    def restore(self,
+        tensors: dict, # The first that `state` gave
+        plain: dict, # The second, with the checkpoint's place
+    ):
+        "Go on from what `state` gave"
         self.rows[:], self.losses[:], self.lrs[:] = plain['rows'], list(tensors['losses']), tensors['lrs'].tolist()
         if self.stage != plain['place'][0] or plain['place'][1:] == [0, 0]: plain = dict(begin=len(self.losses)) # this stage has not begun
         self.begin = plain['begin']
@@ -131,7 +136,7 @@ def _set_place(learn, tensors, plain):
     enc.hidden = [tuple(tensors[f'hidden.{i}.{j}'].to(dl.device).split(enc.bs, 1)[rank()].contiguous() for j in range(2)) for i in range(len(enc.rnns))]
     if plain['scaler']: learn.mixed_precision.scaler.load_state_dict(plain['scaler'])
 
-# %% ../nbs/05a_checkpoint.ipynb #159ca899
+# %% ../nbs/05a_checkpoint.ipynb #03b5026f
 FORMAT = 2
 
 def write_checkpoint(
@@ -161,7 +166,7 @@ def checkpoints(
     folder: Path, # The folder of checkpoints
 ) -> list: # Of Path, the newest first
     "The whole checkpoints in `folder`"
-    return sorted(folder.glob('step-*'), reverse=True)
+    return sorted(folder.glob('step-' + 9*'[0-9]'), reverse=True)
 
 def read_checkpoint(
     path: Path, # One checkpoint
@@ -170,7 +175,8 @@ def read_checkpoint(
     try:
         about = json.loads((path/'about.json').read_text())
         with safe_open(path/'tensors.safetensors', framework='pt') as f: tensors = {k: f.get_tensor(k) for k in f.keys()}
-    except (OSError, ValueError, SafetensorError) as e: raise ValueError(f'{path} is damaged: {e}') from None
+    except (OSError, ValueError, RecursionError, SafetensorError) as e: raise ValueError(f'{path} is damaged: {e}') from None
+    if not isinstance(about, dict): raise ValueError(f'{path} is damaged: about.json holds no object')
     if about.get('format') != FORMAT: raise ValueError(f'{path} has checkpoint format {about.get("format")!r}, this version of imdb_lm reads {FORMAT}: finish the run with the version that began it')
     return tensors, about
 
@@ -222,13 +228,13 @@ def _difference(a, b):
     keys = [k for k in {**a, **b} if a.get(k) != b.get(k)]
     return tuple(', '.join(f'{k}={o.get(k)!r}' for k in keys[:3]) for o in (a, b))
 
-# %% ../nbs/05a_checkpoint.ipynb #976db367
+# %% ../nbs/05a_checkpoint.ipynb #c4981f64
 @contextmanager
 def _locked(folder):
     "Hold `folder`, which is made if need be, alone"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = open(folder/'lock', 'w')
+        lock = open(folder/'lock', 'a')
     except OSError as e: raise OSError(e.errno, f'checkpoints cannot be written to {folder} ({e.strerror}): name a folder that can be written') from None
     with lock:
         try:
@@ -245,7 +251,7 @@ def _signals(handler):
     finally:
         for k,v in old.items(): signal.signal(k, v)
 
-# %% ../nbs/05a_checkpoint.ipynb #a91b05dd
+# %% ../nbs/05a_checkpoint.ipynb #711d653f
 SHORTEST, SPARING = 60, 150 # Between two checkpoints, the ends of epochs aside: seconds at least, and how many times what the last one took
 
 class Checkpointer(Callback):
@@ -261,7 +267,7 @@ class Checkpointer(Callback):
         self.step, self.first, self.asked, self.saved, self.cost = 0, 0, 0, time.monotonic(), 0.
 
     @contextmanager
-    def held(self):
+    def held(self) -> object: # A context that gives this checkpointer
         "Hold the folder, and be told of signals, for as long as the training takes"
         with nullcontext() if rank() else _locked(self.folder), _signals(self._ask): yield self
 
@@ -270,7 +276,10 @@ class Checkpointer(Callback):
         self.asked = signum
         print('Stopping when this batch is done and a checkpoint is written; once more does not wait.', file=sys.stderr)
 
-    def find(self, learn, recipe) -> list:
+    def find(self,
+        learn, # The `LMLearner` that is to be trained
+        recipe: dict, # What the training was asked for; another one than the checkpoint's is an error
+    ) -> list: # Three int
         "Read the newest good checkpoint: the stage, the epoch and the batches of it that are done"
         self.identity, self.tensors, self.about = describe_run(learn, recipe), None, dict(place=[1, 0, 0])
         if not rank(): self._read()
@@ -288,7 +297,9 @@ class Checkpointer(Callback):
             else: break
         if self.tensors: _check_same(self.folder, self.about['run'], self.identity)
 
-    def restore(self, learn):
+    def restore(self,
+        learn, # The one that `find` was given
+    ):
         "Put back all but the random generators, which the start of the loader would move on"
         _, epoch, self.first = self.about['place']
         _set_weights(learn, self.tensors)
@@ -349,12 +360,17 @@ class Checkpointer(Callback):
         if rows[-1]['valid_loss'] == min(o['valid_loss'] for o in rows): self._save(lambda: self.save(self.learn, self.folder/'best'))
         self.write(self.note([stage, self.epoch + 1, 0] if self.epoch + 1 < self.n_epoch else [stage + 1, 0, 0]))
 
-    def note(self, place):
+    def note(self,
+        place: list, # The stage, the epoch and the batches of it that are done
+    ) -> tuple: # A dict of tensors, and a dict of what JSON can hold
         "All but the weights and the optimizer, which stay as they are while an epoch is validated"
         parts = _place(self.learn), _randomness(), self.history.state()
         return {k: v for o,_ in parts for k,v in o.items()}, {'place': place, 'step': self.step, 'run': self.identity, **{k: v for _,o in parts for k,v in o.items()}}
 
-    def write(self, note):
+    def write(self,
+        note: tuple, # From `note`
+    ):
+        "Write a checkpoint: the weights and the optimizer as they are now, the rest as noted"
         if rank(): return
         (tensors, plain), (grads, added) = _optimizer(self.learn), _sum_under_way(self.learn)
         tensors |= grads | {f'weight.{n}': p for n,p in _parameters(self.learn)}

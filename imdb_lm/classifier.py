@@ -38,7 +38,7 @@ def pooled(
         last = torch.where(counts.any(1), h.gather(1, place[...,None].expand(-1, 1, h.shape[2]))[:,0], last)
     return torch.cat([last, most, total/n], 1)
 
-# %% ../nbs/03b_classifier.ipynb #4da10f88
+# %% ../nbs/03b_classifier.ipynb #17376a45
 class Classifier:
     "An encoder with a head and a vocabulary: which class is a text of?"
     def __init__(self,
@@ -51,11 +51,16 @@ class Classifier:
         self.o2i = {w: i for i,w in enumerate(self.vocab) if w != 'xxfake'}
 
     @property
-    def classes(self) -> list: return self.config['classes']
+    def classes(self) -> list:
+        "The names of the classes, str, in the order of the probabilities"
+        return self.config['classes']
 
     def __repr__(self): return f'Classifier: {", ".join(self.classes[:5])}{" ..."*(len(self.classes) > 5)}; AWD-LSTM {self.config["n_layers"]} x {self.config["n_hid"]}, {len(self.vocab):,} words'
 
-    def encode(self, text: str) -> Tensor: # (tokens,) int64, unknown words as xxunk
+    def encode(self,
+        text: str, # Any text
+    ) -> Tensor: # (tokens,) int64, unknown words as xxunk
+        "The ids of `text`"
         return torch.tensor([self.o2i.get(t, self.o2i[UNK]) for t in tokenize([text])[0]], device=self.net.encoder.weight.device)
 
     def _first(self, n):

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['ClasLoader', 'FolderLabel', 'clas_dls', 'clas_learner', 'classifier', 'save_clas']
 
-# %% ../nbs/07_classify.ipynb #9ce0e879
+# %% ../nbs/07_classify.ipynb #57b010a8
 from functools import partial
 from importlib.metadata import version
 from itertools import islice
@@ -32,27 +32,39 @@ from torch import nn
 from .checkpoint import _digest
 from .classifier import Classifier, write_clas
 from .labels import as_label
-from .learner import TrimMemory, _agree, _check_tokenizer, _folder_weights
+from .learner import TrimMemory, _agree, _check_tokenizer, _folder_weights, _is_whole, _plain_weights
 from .loader import Tokenizer, _both_parts, _documents, _splitter, as_source, table_texts
-from .model import check_vocab, read_config, read_vocab
+from .model import check_vocab, find_model, read_config, read_vocab
 from .network import NETWORK, build_net
 from .processes import rank
 from .training import _check_precision, fit_stages
 
-# %% ../nbs/07_classify.ipynb #92fa41c1
+# %% ../nbs/07_classify.ipynb #b02c02bc
 class ClasLoader(SortedDL):
     "`SortedDL`, with the same batches"
-    def __init__(self, dataset, num_workers=0, **kwargs):
+    def __init__(self,
+        dataset, # fastai's `Datasets` of texts and their classes
+        num_workers: int = 0, # Processes that make batches; 0: this one
+        **kwargs # For `SortedDL`
+    ):
         self.first, self.order = 0, None # the batch that an epoch begins with, in the order that there is: for a run that goes on
         super().__init__(dataset, num_workers=num_workers, **kwargs)
 
     @property
-    def docs(self): return _documents(self.dataset)
+    def docs(self):
+        "What is read"
+        return _documents(self.dataset)
 
     @property
-    def seq_len(self): return next(o.seq_len for o in self.before_batch.fs if isinstance(o, Pad_Chunk))
+    def seq_len(self) -> int:
+        "Tokens that the model reads at a time: batches are padded to a multiple"
+        return next(o.seq_len for o in self.before_batch.fs if isinstance(o, Pad_Chunk))
 
-    def reorder(self, order): self.order = order
+    def reorder(self,
+        order: list, # Places of documents, each once
+    ):
+        "Take the documents in another order"
+        self.order = order
 
     def shuffle_fn(self, idxs):
         if not self.first: self.order = list(super().shuffle_fn(idxs))
@@ -126,23 +138,22 @@ def clas_dls(
     if len(dsets.train) < bs: raise ValueError(f'there are {len(dsets.train)} texts for training, fewer than the {bs} of a batch: lower bs, or give more texts')
     return dsets.dataloaders(path=source if isinstance(source, Path) else Path('.'), bs=bs, before_batch=Pad_Chunk(seq_len=seq_len))
 
-# %% ../nbs/07_classify.ipynb #78294f0a
+# %% ../nbs/07_classify.ipynb #75953c21
 def _encoder_weights(encoder):
     "Of an encoder the weights by fastai's names, the sizes, and the vocabulary (None: it is not known)"
     if isinstance(encoder, LMLearner):
         enc = get_model(encoder.model)[0]
         if type(enc) is not AWD_LSTM: raise ValueError(f'only AWD_LSTM is known as an encoder here, not {type(enc).__name__}')
         return enc.state_dict(), _sizes(enc.state_dict()), list(encoder.dls.vocab)
-    path = Path(encoder)
+    path = find_model(encoder)
     if path.is_dir():
         config, vocab = read_config(path), read_vocab(path)
         weights = {k.removeprefix('0.'): w.float() for k,w in _folder_weights(path, config, vocab).items() if k.startswith('0.')}
         return weights, {k: config[k] for k in NETWORK[:4]}, vocab
     if not (file := path if path.is_file() else path.with_name(f'{path.name}.pth')).is_file():
         raise FileNotFoundError(f'{encoder} is not there: encoder is a learner, a model folder, or a file of learn.save_encoder')
-    try: weights = torch.load(file, map_location='cpu', weights_only=True)
-    except Exception: raise ValueError(f'{file} is damaged, or holds more than plain weights: write it anew, by learn.save_encoder') from None
-    if not isinstance(weights, dict) or 'rnns.0.weight_hh_l0_raw' not in weights: raise ValueError(f'{file} holds no AWD-LSTM encoder: give one that learn.save_encoder wrote')
+    weights = _plain_weights(file, 'learn.save_encoder')
+    if not isinstance(weights, dict) or not all(map(_is_whole, weights.values())) or 'rnns.0.weight_hh_l0_raw' not in weights: raise ValueError(f'{file} holds no AWD-LSTM encoder: give one that learn.save_encoder wrote')
     return weights, _sizes(weights), None
 
 def _sizes(weights):
@@ -156,14 +167,14 @@ def _check_words(vocab, words, n):
     for i,(a,b) in enumerate(zip(words or vocab, vocab)):
         if a != b: raise ValueError(f'word {i} is {a!r} for the encoder, {b!r} in the DataLoaders: give clas_dls the vocabulary of the encoder')
 
-# %% ../nbs/07_classify.ipynb #156fb29a
+# %% ../nbs/07_classify.ipynb #c1b1c3a5
 @delegates(text_classifier_learner, but=['arch', 'seq_len', 'pretrained', 'backwards', 'y_range'])
 def clas_learner(
     dls: DataLoaders, # From `clas_dls`
-    encoder: LMLearner|Path|str = None, # A learner of `lm_learner`, a model folder, or what `learn.save_encoder` wrote; None to start from nothing
+    encoder: LMLearner|Path|str = None, # A learner of `lm_learner`, a model folder or 'starter', or what `learn.save_encoder` wrote; None to start from nothing
     drop_mult: float = 0.5, # Factor on all dropouts of the config; the book's
     config: dict = None, # Sizes and dropouts, as `awd_lstm_clas_config`; the sizes are the encoder's
-    metrics = accuracy,
+    metrics = accuracy, # One of fastai's metrics, or a list of them
     **kwargs
 ) -> TextLearner: # In fp16 where `dls` is on a GPU
     "A learner for a text classifier, frozen but for its head when it has an encoder"

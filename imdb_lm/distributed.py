@@ -17,7 +17,7 @@ try: from accelerate import PartialState
 except ImportError as e: raise ImportError(f"training in several processes needs Accelerate ({e}): pip install 'imdb_lm[distributed]'") from None
 from fastai.distributed import DistributedDL # cannot be imported without Accelerate
 
-# %% ../nbs/02b_distributed.ipynb #1f8c555e
+# %% ../nbs/02b_distributed.ipynb #eb557ec1
 class RankLoader(DistributedDL):
     "This process's rows of batches that are as many times as large as there are processes"
     _default = 'dl' # what is asked of it and not here is asked of the `LMLoader`
@@ -35,7 +35,9 @@ class RankLoader(DistributedDL):
         self.bs = dl.bs
 
     @property
-    def first(self): return self.dl.first
+    def first(self) -> int:
+        "The batch to begin with, as for `LMLoader`"
+        return self.dl.first
     @first.setter
     def first(self, n): self.dl.first = n
 

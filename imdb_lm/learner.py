@@ -5,12 +5,13 @@
 # %% auto #0
 __all__ = ['SIZES', 'read_pair', 'TrimMemory', 'lm_learner', 'language_model', 'save_lm', 'convert_pair']
 
-# %% ../nbs/05_learner.ipynb #cdecfcc2
+# %% ../nbs/05_learner.ipynb #7a6d1919
 import ctypes, pickle, sys
 from collections.abc import Iterator
 from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
+from zipfile import ZipFile, is_zipfile
 
 import fastai.callback.schedule  # noqa: F401 -- lends learners their fit_one_cycle
 import numpy as np
@@ -29,7 +30,7 @@ from fastcore.meta import delegates
 
 from .card import write_card
 from .data import untar_wt103
-from .engine import Chunked, ChunkedDecoder, LMLoss
+from .engine import Chunked, ChunkedDecoder, FusedAdam, LMLoss
 from .generate import Writing
 from .model import LanguageModel, read_config, read_vocab, read_weights, write_model
 from .network import NETWORK, build_net, fastai_name
@@ -47,12 +48,25 @@ SIZES = {
 def _say_once(message):
     if not rank(): print(message, file=sys.stderr)
 
-# %% ../nbs/05_learner.ipynb #1129616e
+# %% ../nbs/05_learner.ipynb #a6490010
 _OPTIMIZER = [L, np.dtype, type(np.dtype('f8')), np.float64(0).__reduce__()[0]] # what an optimizer's state is made of, beside tensors
 
 class _PlainUnpickler(pickle.Unpickler):
     def find_class(self, module, name): raise ValueError(f'it wants to run {module}.{name}')
 
+def _plain_weights(file, writer):
+    "What `torch.save` put into `file`: tensors, dictionaries, the state of an optimizer"
+    try:
+        packed = ZipFile(file).infolist() if is_zipfile(file) else []
+        if sum(o.file_size for o in packed) > Path(file).stat().st_size: raise ValueError('it unpacks to more than it is')
+        with torch.serialization.safe_globals(_OPTIMIZER): return torch.load(file, map_location='cpu', weights_only=True)
+    except Exception: raise ValueError(f'{file} is damaged, or holds more than plain weights: write it anew, by {writer}') from None
+
+def _is_whole(w):
+    "Is `w` a tensor with a number in the file for each of its own?"
+    return isinstance(w, torch.Tensor) and w.layout == torch.strided and w.numel()*w.element_size() <= w.untyped_storage().nbytes()
+
+# %% ../nbs/05_learner.ipynb #a9c031eb
 def read_pair(
     pth: Path, # fastai's weights, written by `learn.save` or `torch.save(model.state_dict(), ...)`
     pkl: Path, # Their vocabulary: a pickled list of str
@@ -64,15 +78,12 @@ def read_pair(
         with open(pkl, 'rb') as f: vocab = _PlainUnpickler(f).load()
     except Exception as e: raise ValueError(f'{pkl} is no pickled list of words: {e}') from None
     if not isinstance(vocab, list) or not all(isinstance(w, str) for w in vocab): raise ValueError(f'{pkl} is no pickled list of words')
-    try:
-        with torch.serialization.safe_globals(_OPTIMIZER): weights = torch.load(pth, map_location='cpu', weights_only=True)
-    except Exception: raise ValueError(f'{pth} is damaged, or holds more than plain weights: write it anew, by learn.save or torch.save') from None
-    return _lm_weights(weights, pth), vocab
+    return _lm_weights(_plain_weights(pth, 'learn.save or torch.save'), pth), vocab
 
 def _lm_weights(o, pth):
     "The weights of a language model in what was loaded from `pth`, without an optimizer"
     if isinstance(o, dict): o = o.get('model', o)
-    if not isinstance(o, dict) or not all(isinstance(w, torch.Tensor) for w in o.values()) or o.get('0.encoder.weight', torch.zeros(0)).ndim != 2:
+    if not isinstance(o, dict) or not all(map(_is_whole, o.values())) or o.get('0.encoder.weight', torch.zeros(0)).ndim != 2:
         raise ValueError(f'{pth} holds no AWD-LSTM language model: give one that fastai saved')
     return dict(o)
 
@@ -112,7 +123,7 @@ class TrimMemory(Callback):
     def after_batch(self):
         if self.training and self.iter%10 == 9 and (trim := _malloc_trim()): trim(0)
 
-# %% ../nbs/05_learner.ipynb #d5ce34b1
+# %% ../nbs/05_learner.ipynb #727db725
 @delegates(language_model_learner, but=['pretrained', 'pretrained_fnames'])
 def lm_learner(
     dls: DataLoaders, # From `lm_dls`
@@ -121,7 +132,7 @@ def lm_learner(
     pretrained: str|Path|tuple|bool = 'wt103', # 'wt103', a model folder, a (pth, pkl) pair of files, or False to start from nothing
     config: dict = None, # Sizes and dropouts, as `awd_lstm_lm_config`; what it leaves out is the model folder's (sizes only), else the post's
     metrics = None, # None is accuracy and perplexity
-    chunked: bool = True, # Project onto the vocabulary a piece of the batch at a time (`04b_engine`); False is stock fastai: the same numbers, slower and in more memory
+    chunked: bool = True, # Project onto the vocabulary a piece of the batch at a time, and step by `FusedAdam` (`04b_engine`); False is stock fastai: the same numbers, slower and in more memory
     backwards: bool = False, # Take the weights that read from the end (for `lm_dls(backwards=True)`)
     **kwargs
 ) -> LMLearner: # In fp16 where `dls` is on a GPU
@@ -131,6 +142,7 @@ def lm_learner(
     if num_distrib() > 1:
         from imdb_lm.distributed import own_rows # needs Accelerate
         dls = own_rows(dls)
+    if chunked: kwargs.setdefault('opt_func', FusedAdam)
     config = {**awd_lstm_lm_config, **(config or {}), **_agree(sizes, config, pretrained)}
     learn = language_model_learner(dls, arch, config=config, drop_mult=max(drop_mult, 1e-12), pretrained=False, backwards=backwards, # fastai's WeightDropout fails where it drops nothing at all
                                    metrics=[accuracy, Perplexity()] if metrics is None else metrics, **kwargs)
@@ -227,7 +239,7 @@ def save_lm(
     write_card(folder)
     return folder
 
-# %% ../nbs/05_learner.ipynb #92ead114
+# %% ../nbs/05_learner.ipynb #f8092f8b
 def convert_pair(
     pth: Path, # fastai's weights
     pkl: Path, # Their vocabulary
@@ -235,7 +247,7 @@ def convert_pair(
     trust: bool = False, # Read pickles that hold more than plain weights and words; this runs whatever is in them
 ) -> Path: # `folder`
     "Write a model folder of fastai's pair of files"
-    if trust: weights, vocab = _lm_weights(torch.load(pth, map_location='cpu', weights_only=False), pth), list(pickle.loads(Path(pkl).read_bytes()))
+    if trust: weights, vocab = _lm_weights(torch.load(pth, map_location='cpu', weights_only=False), pth), list(pickle.loads(Path(pkl).read_bytes())) # noqa: S301 -- on trust
     else: weights, vocab = read_pair(pth, pkl)
     if missing := [w for w in (UNK, PAD, BOS) if w not in vocab]: raise ValueError(f'{pkl} is no vocabulary of fastai: {", ".join(missing)} missing')
     try: return _write_pair(clean_raw_keys(weights), vocab, folder, pth, pkl)

@@ -105,7 +105,7 @@ def tokens_folder(
     "The folder of token caches"
     return Path(fastai_cfg().config_path)/'tokens'
 
-# %% ../nbs/02_loader.ipynb #855c9bb5
+# %% ../nbs/02_loader.ipynb #76ecbb6f
 class Tokenizer(core.Tokenizer):
     "fastai's `Tokenizer` with the tokens of a whole corpus made at once, in `corpus`"
     train_setup = False # the vocabulary counts all reviews, the held-out ones too, as fastai's does
@@ -123,7 +123,8 @@ class Tokenizer(core.Tokenizer):
         self.corpus, self.places, self.labels = None, {}, []
 
     @property
-    def tok(self): # fastai's own word tokenizer takes a second to make, and is seldom asked
+    def tok(self):
+        "The tokenizer that was given, or fastai's own, which takes a second to make and is seldom asked"
         if self._tok is None: self._tok = WordTokenizer()
         return self._tok
 
@@ -132,7 +133,10 @@ class Tokenizer(core.Tokenizer):
 
     def __getstate__(self): return {**self.__dict__, 'corpus': None, 'places': {}} # for `learn.export`, which keeps the model, not the corpus
 
-    def tokens(self, items: list) -> Corpus:
+    def tokens(self,
+        items: list, # Files, or list of str
+    ) -> Corpus: # A text for each item, in their order
+        "The tokens of all `items`, out of the cache where they are there"
         if self.fast: return cached_tokens(items, tokens_folder(), self.errors, self.n_workers, self.verify)
         texts = read_reviews(items, self.errors) if isinstance(items[0], Path) else items
         return Corpus.of(tokenize_texts(texts, tok=self.tok, **({} if self.n_workers is None else {'n_workers': self.n_workers})))
@@ -155,7 +159,9 @@ class Tokenizer(core.Tokenizer):
 
     def _tokenize1(self, o): return L(tokenize([o])[0]) if self.fast else super()._tokenize1(o)
 
-    def where(self, items) -> np.ndarray:
+    def where(self,
+        items, # Some of the items that the corpus was made of; a `DataFrame` where that is a table
+    ) -> np.ndarray: # (items,) int64
         "The places of `items` in the corpus; None where one is not in it"
         places = items['place'].tolist() if isinstance(items, pd.DataFrame) else list(map(self.places.get, items))
         return None if None in places else np.array(places, np.int64)
@@ -186,7 +192,7 @@ def _documents(dataset):
     vocab = np.fromiter((o2i.get(o, 0) for o in corpus.words), np.int64, len(corpus.words))
     return Documents(corpus.ids, (corpus.ends - corpus.lengths)[places], corpus.lengths[places], vocab, -1 if backwards else 1)
 
-# %% ../nbs/02_loader.ipynb #9cd3f950
+# %% ../nbs/02_loader.ipynb #521fc04f
 class Chunks:
     "The documents end to end in one order, like fastai's `Chunks`"
     def __init__(self,
@@ -196,7 +202,10 @@ class Chunks:
         self.docs,self.order = docs,np.array(order, np.int64)
         self.ends = np.cumsum(docs.lengths[self.order])
 
-    def stretch(self, start: int, stop: int) -> np.ndarray:
+    def stretch(self,
+        start: int, # The first token, from 0
+        stop: int, # The one after the last, at most the sum of all lengths
+    ) -> np.ndarray: # (stop - start,) int64
         "The tokens from `start` to `stop`, as numbers in the vocabulary"
         first,last = np.searchsorted(self.ends, (start, stop - 1), 'right')
         docs, which = self.docs, self.order[first:last + 1]
@@ -209,10 +218,14 @@ class Chunks:
 
     def __getitem__(self, s: slice) -> TensorText: return TensorText(torch.from_numpy(self.stretch(s.start, min(s.stop, self.ends[-1]))))
 
-# %% ../nbs/02_loader.ipynb #355cf215
+# %% ../nbs/02_loader.ipynb #aa466138
 class LMLoader(LMDataLoader):
     "`LMDataLoader`, with the same batches"
-    def __init__(self, dataset, lens=None, **kwargs):
+    def __init__(self,
+        dataset, # fastai's `Datasets` of texts that this notebook's `Tokenizer` has read
+        lens: list = None, # Not read: the documents know how long they are
+        **kwargs # For `LMDataLoader`
+    ):
         self.docs, self.first = _documents(dataset), 0 # the batch that an epoch begins with, in the order that there is: for a run that goes on
         super().__init__(dataset, lens=self.docs.lengths.tolist(), **kwargs)
         self.rows = range(self.bs) # of the batch, those that are made: `02b_distributed` has fewer
@@ -220,9 +233,14 @@ class LMLoader(LMDataLoader):
     def make_chunks(self): self.chunks = Chunks(self.docs, self.items.idxs)
 
     @property
-    def order(self): return self.items.idxs # in which the documents are read
+    def order(self) -> list:
+        "In which order the documents are read"
+        return self.items.idxs
 
-    def reorder(self, order):
+    def reorder(self,
+        order: list, # Places of documents, each once
+    ):
+        "Read the documents in another order"
         self.items.reindex(L(order))
         self.make_chunks()
 
@@ -255,10 +273,16 @@ class LMLoader(LMDataLoader):
         rows = np.stack([self.chunks.stretch(i*self.bl + start, i*self.bl + stop) for i in self.rows])
         return torch.from_numpy(rows).to(self.device if self._on_gpu() else 'cpu')
 
-# %% ../nbs/02_loader.ipynb #ba95be1a
+# %% ../nbs/02_loader.ipynb #a059717a
 class LMTextBlock(TextBlock):
     "A `TextBlock` for a language model that reads through an `LMLoader`"
-    def __init__(self, tok_tfm, vocab=None, seq_len=72, backwards=False, **kwargs):
+    def __init__(self,
+        tok_tfm: Tokenizer, # Makes the tokens
+        vocab: list = None, # The words, str; None counts them
+        seq_len: int = 72, # Tokens in a row of a batch
+        backwards: bool = False, # Read the reviews from the last token to the first
+        **kwargs # For `Numericalize`
+    ):
         super().__init__(tok_tfm, vocab, is_lm=True, seq_len=seq_len, backwards=backwards, **kwargs)
         self.dl_type = LMLoader
 

@@ -112,13 +112,13 @@ class CopyIndex:
         "The longest run of words that each of `reviews` shares with the corpus"
         return self.copies(tokenize(reviews))
 
-# %% ../nbs/06a_memorization.ipynb #d5ced40c
+# %% ../nbs/06a_memorization.ipynb #30c72a81
 def corpus_index(
     path, # The corpus, as for `lm_dls`: a folder, a table, a list of str
     valid_pct: float = 0., # Share that was held out and is not to be looked at; 0 looks at all
     seed: int = 42, # The seed it was held out with
     text_col: str = 'text', # The column of texts, where the corpus is a table
-) -> CopyIndex:
+) -> CopyIndex: # Of all that is not held out
     "An index of the texts that a model was trained on"
     if not 0 <= valid_pct < 1: raise ValueError(f'valid_pct={valid_pct!r} leaves no training text to look for copies in: give the share that was held out, below 1')
     from fastai.data.transforms import RandomSplitter

@@ -74,12 +74,12 @@ def _let_go(learn):
     gc.collect()
     if torch.cuda.is_available(): torch.cuda.empty_cache()
 
-# %% ../nbs/05b_memory.ipynb #06d3c949
+# %% ../nbs/05b_memory.ipynb #82ee4086
 _NO_MEMORY = "out of memory|can't allocate memory|ALLOC_FAILED|could not create a primitive" # the last is oneDNN's
 
 def out_of_memory(
     e: Exception, # What was raised
-) -> bool:
+) -> bool: # Whether it is
     "Is it for want of memory, on a CPU or on a GPU?"
     return isinstance(e, MemoryError) or isinstance(e, RuntimeError) and bool(re.search(_NO_MEMORY, str(e)))
 

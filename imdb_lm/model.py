@@ -7,9 +7,10 @@ __all__ = ['PIECE', 'SPAN', 'FORMAT', 'FILES', 'BESIDE', 'KIND', 'STARTER', 'HUB
            'LanguageModel', 'check_target', 'check_recipe', 'check_vocab', 'write_model', 'find_model', 'read_config',
            'read_vocab', 'read_weights', 'shrink_model', 'load_lm', 'model_hash']
 
-# %% ../nbs/03_model.ipynb #89036b0c
+# %% ../nbs/03_model.ipynb #a326bf42
 import hashlib, json, math, os, shutil, tempfile
 from collections import Counter
+from collections.abc import Iterator
 from importlib.resources import files
 from numbers import Real
 from pathlib import Path
@@ -25,7 +26,7 @@ from safetensors.torch import save_file
 from .network import AWDLSTM, NETWORK, Int8LSTM, build_net, fastai_name, has_int8, to_int8
 from .tokens import BOS, PAD, UNK, tokenize
 
-# %% ../nbs/03_model.ipynb #f295a9fd
+# %% ../nbs/03_model.ipynb #ea9b6c13
 class LanguageModel:
     "A network with its vocabulary: what is the next word?"
     def __init__(self,
@@ -37,10 +38,14 @@ class LanguageModel:
         self.o2i = {w: i for i,w in enumerate(self.vocab) if w != 'xxfake'}
 
     @property
-    def device(self) -> torch.device: return self.net.encoder.weight.device
+    def device(self) -> torch.device:
+        "Where its weights lie"
+        return self.net.encoder.weight.device
 
     @property
-    def precision(self) -> str: return {torch.float32: 'fp32', torch.bfloat16: 'bf16', torch.int8: 'int8'}.get(self.net.encoder.weight.dtype, 'fp16')
+    def precision(self) -> str:
+        "Of its weights: 'fp32', 'bf16', 'fp16' or 'int8'"
+        return {torch.float32: 'fp32', torch.bfloat16: 'bf16', torch.int8: 'int8'}.get(self.net.encoder.weight.dtype, 'fp16')
 
     def __repr__(self):
         c = self.config
@@ -59,12 +64,18 @@ class LanguageModel:
         unk = self.o2i[UNK]
         return torch.tensor([self.o2i.get(t, unk) for t in tokens], device=self.device)
 
-    def generate(self, prompts='', *args, **kwargs):
+    def generate(self,
+        prompts: str|list = '', # How the reviews begin: a str, or a list of str
+        *args, **kwargs
+    ) -> list: # list of n str for a str; for a list of prompts a list of such lists
         "Reviews that begin with `prompts`: everything it takes is told by `imdb_lm.generate.generate`"
         from imdb_lm.generate import generate
         return generate(self, prompts, *args, **kwargs)
 
-    def stream(self, prompts='', *args, **kwargs):
+    def stream(self,
+        prompts: str|list = '', # As for `generate`
+        *args, **kwargs
+    ) -> Iterator: # For one review its pieces, str; for a list of prompts or n > 1 pairs: index of the review, piece
         "The same, piece by piece, as told by `imdb_lm.generate.stream`"
         from imdb_lm.generate import stream
         return stream(self, prompts, *args, **kwargs)
@@ -262,7 +273,7 @@ def find_model(
     if str(name) == STARTER: return Path(str(files('imdb_lm')))/STARTER
     return _aside(folder) if _aside(folder).is_dir() else folder
 
-# %% ../nbs/03_model.ipynb #0c8173ae
+# %% ../nbs/03_model.ipynb #2484950b
 READERS = {KIND: 'load_lm', 'classifier': 'load_clas'}
 
 def read_config(
@@ -280,8 +291,13 @@ def read_config(
     if (found := config.get('kind', KIND)) != kind:
         raise ValueError(f'{folder} holds a {found}, not a {kind}' + (f': {READERS[found]} reads it' if found in READERS else ''))
     wrong = [k for k in NETWORK if type(config.get(k)) is not (bool if k in ('tie_weights', 'out_bias') else int)]
+    if 'label' in config and not _is_label(config['label']): wrong.append('label')
     if wrong: raise ValueError(f'{folder/"config.json"} is damaged: {", ".join(wrong)} missing or not of its kind')
     return config
+
+def _is_label(o):
+    "The name of the labels that a model was trained with, and their values"
+    return isinstance(o, dict) and isinstance(o.get('name'), str) and isinstance(o.get('values'), list) and all(isinstance(v, str) for v in o['values'])
 
 def _read_json(path, kind):
     try: res = json.loads(path.read_text(encoding='utf-8'))
@@ -342,28 +358,31 @@ def shrink_model(
         if (find_model(folder)/f).is_file(): shutil.copy(find_model(folder)/f, Path(to)/f)
     return to
 
-# %% ../nbs/03_model.ipynb #58810f1a
+# %% ../nbs/03_model.ipynb #d2916e7a
 PRECISIONS = {'fp32': torch.float32, 'bf16': torch.bfloat16, 'int8': torch.float32} # and what the weights are read as
 LARGE = 20_000_000 # Parameters from which on a CPU is slow enough for 'auto' to take 8 bits
 
 def load_lm(
     folder: str|Path, # A model folder, 'starter', or 'hf://OWNER/NAME'
-    precision: str = 'auto', # 'fp32', 'bf16' or 'int8'. 'auto': on a GPU bf16 if it computes in it; on a CPU int8 for 20 M parameters or more; else fp32
+    precision: str = 'auto', # 'fp32', 'bf16' or 'int8'. 'auto': on a GPU bf16 if it computes in it; on a CPU int8 for 20 M parameters or more and for a folder of 8 bits; else fp32
 ) -> LanguageModel: # On the GPU where there is one, but int8 on the CPU
     "The model in `folder`, ready to write. Runs no code from the folder; raises `FileNotFoundError` or `ValueError` when it is not whole"
     if precision not in ('auto', *PRECISIONS):
         raise ValueError(f'precision={precision!r} is unknown: use one of auto, {", ".join(PRECISIONS)}')
     config, vocab = read_config(folder), read_vocab(folder)
     net = build_net(config, len(vocab), read_weights(folder, config, len(vocab)))
-    if precision == 'auto': precision = _best_precision(net.n_params)
+    if precision == 'auto': precision = _best_precision(net.n_params, _in_8_bits(folder))
     if precision == 'int8':
         if not has_int8(): raise ValueError("precision='int8' needs an x86 processor and a torch with fbgemm: use fp32 or bf16")
         return LanguageModel(Int8LSTM(net.float()), vocab, config)
     return LanguageModel(net.to('cuda' if torch.cuda.is_available() else 'cpu', PRECISIONS[precision]), vocab, config)
 
-def _best_precision(n_params):
+def _in_8_bits(folder):
+    with safe_open(find_model(folder)/'model.safetensors', framework='pt') as f: return f.get_slice(fastai_name('encoder.weight')).get_dtype() == 'I8'
+
+def _best_precision(n_params, small=False):
     if torch.cuda.is_available(): return 'bf16' if torch.cuda.is_bf16_supported() else 'fp32'
-    return 'int8' if n_params >= LARGE and has_int8() else 'fp32'
+    return 'int8' if (small or n_params >= LARGE) and has_int8() else 'fp32'
 
 # %% ../nbs/03_model.ipynb #064f97b6
 def model_hash(

@@ -12,7 +12,7 @@ import torch
 from fastcore.basics import patch
 from torch import nn, Tensor
 
-# %% ../nbs/02a_network.ipynb #f678d0ca
+# %% ../nbs/02a_network.ipynb #7ff21b44
 class AWDLSTM(nn.Module):
     "Embedding, LSTMs and decoder of fastai's AWD-LSTM language model, without its dropouts"
     def __init__(self,
@@ -34,7 +34,9 @@ class AWDLSTM(nn.Module):
         if tie_weights: self.decoder.weight = self.encoder.weight
 
     @property
-    def n_params(self) -> int: return sum(p.numel() for p in self.parameters())
+    def n_params(self) -> int:
+        "How many weights there are; what encoder and decoder share counts once"
+        return sum(p.numel() for p in self.parameters())
 
     def forward(self,
         ids: Tensor, # (bs, seq_len) int64
@@ -47,8 +49,10 @@ class AWDLSTM(nn.Module):
             new.append(s)
         return h, new
 
-# %% ../nbs/02a_network.ipynb #d57746d9
-def fastai_name(name: str) -> str:
+# %% ../nbs/02a_network.ipynb #35dcf2d3
+def fastai_name(
+    name: str, # As in `AWDLSTM.state_dict()`
+) -> str: # As in the `state_dict` of fastai's model
     "fastai's name for the weight that `AWDLSTM` calls `name`"
     if not name.startswith('rnns.'): return ('1.' if name.startswith('decoder') else '0.') + name
     _, i, w = name.split('.')
@@ -106,7 +110,7 @@ def _pack(weight, bias):
             return torch.ops.quantized.linear_prepack(q, bias)
         finally: torch.backends.quantized.engine = engine
 
-# %% ../nbs/02a_network.ipynb #c68fd960
+# %% ../nbs/02a_network.ipynb #ac189f0c
 class Int8Linear(nn.Module):
     "A linear layer with weights of 8 bits, for inputs between -1 and 1"
     def __init__(self,
@@ -124,7 +128,9 @@ class Int8Linear(nn.Module):
 
 class Int8Embedding(nn.Module):
     "An embedding of 8 bits: a row is a direction within -1 to 1, and a size"
-    def __init__(self, weight: Tensor):
+    def __init__(self,
+        weight: Tensor, # (vocab, emb_sz) float32
+    ):
         super().__init__()
         weight, scale = to_int8(weight)
         self.register_buffer('weight', weight)

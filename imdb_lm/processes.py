@@ -32,7 +32,7 @@ def rank(
     "Which of them this is"
     return distributed.get_rank() if distributed.is_initialized() else 0
 
-# %% ../nbs/01c_processes.ipynb #29b480c1
+# %% ../nbs/01c_processes.ipynb #5d030259
 def my_share(
     n: int, # How many things there are to do
 ) -> range: # Of their numbers, from 0; the shares of all processes follow each other
@@ -50,7 +50,7 @@ def from_all(
 
 def from_first(
     x, # Anything that can be pickled; what the other processes say is forgotten
-): # What the first process says
+) -> object: # What the first process says
     "What all go by"
     box = [x]
     if n_processes() > 1: distributed.broadcast_object_list(box)
@@ -58,7 +58,7 @@ def from_first(
 
 def in_turn(
     f, # Called once in each process
-): # What `f` returns
+) -> object: # What `f` returns
     "The first process does it, then the others, who find in the caches what is needed"
     if not rank(): res = f()
     from_first(None)

@@ -114,7 +114,7 @@ def report(
     written = [dict(temperature=t, **review_stats(*_write(lm, n, n_words, t, seed), index)) for t in temperatures]
     return dict(model=repr(lm), settings=dict(n=n, n_words=n_words, seed=seed), figures=figures, real=review_stats(*_cut(real, n_words), index), written=written)
 
-# %% ../nbs/06c_report.ipynb #cec2a90a
+# %% ../nbs/06c_report.ipynb #971731fb
 NAMES = dict(distinct_1='distinct-1', distinct_2='distinct-2', distinct_3='distinct-3', self_bleu='self-BLEU', repetition='repetition rate',
              length='length, tokens', shortest='shortest', longest='longest', ended='came to an end', copy='longest copy, words (mean)',
              longest_copy='longest copy, words (of all)', copying=f'copy {COPY} words or more')
@@ -122,7 +122,7 @@ SHOWN = 'distinct_1', 'distinct_2', 'self_bleu', 'repetition', 'length', 'ended'
 
 def plot_report(
     res: dict, # From `report`
-): # A matplotlib `Figure`
+) -> object: # A matplotlib `Figure`
     "Each figure over the temperature, beside that of real reviews"
     from matplotlib.figure import Figure
     fig = Figure(figsize=(13, 5.5), layout='constrained')

@@ -16,7 +16,7 @@ from .generate import Writing
 from .model import LanguageModel
 from .processes import from_all, from_first, my_share, n_processes, rank
 
-# %% ../nbs/04a_reviews.ipynb #33ec6753
+# %% ../nbs/04a_reviews.ipynb #89e32956
 def check_out(
     out: Path, # The file to write
     resume: bool, # Is it there already, perhaps?
@@ -29,16 +29,20 @@ def check_out(
     return out
 
 def _lines(out):
-    "The reviews in `out`, its half-written end cut off"
-    with open(out, 'r+b') as f:
-        content = f.read()
-        end = content.rfind(b'\n') + 1
-        f.truncate(end)
+    "The reviews in `out`, whose half-written end is cut off when all of them were good"
+    content, k = out.read_bytes(), 0
+    end = content.rfind(b'\n') + 1
     for k,line in enumerate(content[:end].splitlines(), 1):
         try: res = json.loads(line)
-        except ValueError: res = None
-        if not isinstance(res, dict): raise ValueError(f'{out} is damaged: line {k} is no review, so move the file away and begin anew')
+        except (ValueError, RecursionError): res = None
+        if not isinstance(res, dict): raise _damaged(out, k)
         yield res
+    if (rest := content[end:][:len(_BEGIN)]) != _BEGIN[:len(rest)]: raise _damaged(out, k + 1)
+    os.truncate(out, end)
+
+_BEGIN = b'{"prompt": "' # of every line
+
+def _damaged(out, k): return ValueError(f'{out} is damaged: line {k} is no review, so move the file away and begin anew')
 
 # %% ../nbs/04a_reviews.ipynb #75563ef1
 def _same(out, k, have, want):

@@ -135,7 +135,7 @@ def detokenize(
     d = Detokenizer()
     return ''.join(map(d.push, tokens)) + d.finish()
 
-# %% ../nbs/03a_text.ipynb #4193349c
+# %% ../nbs/03a_text.ipynb #19ff3bad
 class ReviewText:
     "The text of a review in the making, which begins with its prompt as it was typed"
     def __init__(self,
@@ -152,11 +152,16 @@ class ReviewText:
         self.after_space = self.after_space and not piece
         return piece
 
-    def push(self, token: str) -> str:
+    def push(self,
+        token: str, # The next one
+    ) -> str: # What is certain of the text since the last piece, perhaps nothing
+        "The next piece of the text"
         self.n += 1
         return self._first(self.detok.push(token))
 
-    def finish(self) -> str: return self._first(self.detok.finish())
+    def finish(self) -> str: # The last piece
+        "What was held back until the end"
+        return self._first(self.detok.finish())
 
 # %% ../nbs/03a_text.ipynb #5920c517
 def join_review(

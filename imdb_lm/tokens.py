@@ -291,13 +291,13 @@ def _workers(n_chars, n_workers):
     if n_workers < 0: raise ValueError(f'n_workers is {n_workers}: give a number of processes, 0 or more.')
     return 1 if current_process().daemon else n_workers
 
-# %% ../nbs/01_tokens.ipynb #0e31b480
+# %% ../nbs/01_tokens.ipynb #f7e4c4f7
 def in_processes(
     f, # From a batch of texts to what is made of it
     batches: list, # Lists of texts, or of what `f` reads them from
     n_chars: int, # About how many characters there are in all
     n_workers: int = None, # Processes; 0 and 1 stay in this one, None starts some where there is enough to do
-): # An iterator of `f(batch)`, in the order of the batches
+) -> Iterable: # An iterator of `f(batch)`, in the order of the batches
     "`f` of each of `batches`, in as many processes as it is worth"
     n_workers = min(_workers(n_chars, n_workers), len(batches))
     if n_workers < 2: return map(f, batches)
@@ -305,7 +305,10 @@ def in_processes(
 
 def _pooled(f, batches, n_workers):
     _special_cases(), _memo().tokenizers # once for all processes
-    with ProcessPoolExecutor(n_workers, initializer=_new_lock) as pool: yield from pool.map(f, batches)
+    with ProcessPoolExecutor(n_workers, initializer=_new_lock) as pool:
+        try: done = pool.map(f, batches)
+        except OSError: done = map(f, batches) # no room for another process of this size
+        yield from done
 
 def _new_lock(): _memo().lock = Lock()
 

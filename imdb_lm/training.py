@@ -30,15 +30,15 @@ from .memory import memory_explained
 from .model import check_recipe
 from .processes import n_processes, rank
 
-# %% ../nbs/05c_training.ipynb #249acfb4
+# %% ../nbs/05c_training.ipynb #78a04dee
 class Rate(Callback):
     "Shows how fast training is, and how long it will take"
     order, run_valid = ProgressCallback.order+1, False
-    def before_train(self): self.start, self.done = time.time(), 0
+    def before_train(self): self.start, self.done = time.monotonic(), 0
     def after_batch(self):
         self.done += self.xb[0].numel()*n_processes()
         if not hasattr(self.learn, 'progress'): return
-        rate = self.done/(time.time() - self.start)
+        rate = self.done/(time.monotonic() - self.start)
         left = (1 - self.pct_train)*self.n_epoch*self.n_iter*self.xb[0].numel()*n_processes()/rate
         self.progress.pbar.comment += f', {rate:,.0f} tokens/s, stage done in {time.strftime("%H:%M:%S", time.gmtime(left))}'
 
@@ -128,9 +128,10 @@ def fit_two_stage(self: LMLearner,
     stages = [(1, frozen_epochs, self.recipe['frozen_lr'], 1), (2, epochs, self.recipe['lr'], None)]
     with memory_explained(self, checkpoint): return fit_stages(self, stages, checkpoint, cbs, **kwargs)
 
-# %% ../nbs/05c_training.ipynb #c6ad1f05
+# %% ../nbs/05c_training.ipynb #b9fed7ff
 @patch
-def plot_two_stage(self: LMLearner):
+def plot_two_stage(self: LMLearner,
+) -> object: # A matplotlib `Figure`
     "The loss of every step and of the validations, and the rate, through both stages"
     import matplotlib.pyplot as plt
     fig, (a, b) = plt.subplots(2, 1, figsize=(6, 4), sharex=True, height_ratios=[2, 1])

@@ -1,5 +1,5 @@
 """The web page, used as people use it: in a browser, fifty at once, and badly."""
-import json, os, re, shutil, socket, subprocess, sys, threading, time, urllib.request
+import json, os, re, shutil, socket, subprocess, sys, threading, time, urllib.error, urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from html import unescape
 from types import SimpleNamespace
@@ -32,7 +32,7 @@ def url(folders):
         return real(self, address)
     with pytest.MonkeyPatch.context() as m:
         m.setattr(socket.socket, 'connect', connect)
-        page = app.launch(folders, port=None, wait=False)
+        page = app.launch(folders, port=None, wait=False, rate=10_000)
         shutil.rmtree(folders[2])
         yield page.local_url
         page.close()
@@ -196,7 +196,7 @@ def test_what_cannot_be_is_told(visit):
 def test_a_folder_that_vanished(visit):
     v = visit()
     v.choose('Model', 'gone')
-    v.message('no model folder at')
+    assert 'gone' not in v.message('this model cannot be read now')
 
 
 TAGS = '<script>alert(1)</script> <img src=x onerror=alert(2)> ${alert(3)} {{value}} ` </b> &lt;'
@@ -267,10 +267,69 @@ def test_fifty_at_once(url, folders):
     ('n', 99, 'greater than maximum value 6'), ('n', 1.5, 'n is a whole number'), ('n_words', 0, 'less than minimum value 10'),
     ('temperature', -1, 'less than minimum'), ('top_p', 7, 'greater than maximum'), ('seed', -4, 'less than minimum'),
     ('prompt', None, 'None is no prompt'), ('prompt', 'a'*2001, '2,001 characters'), ('model', 'other', 'not in the list of choices'),
-    ('label', '7', 'not in the list of choices'), ('model', 'gone', 'no model folder at')])
-def test_odd_settings(url, name, value, said):
+    ('label', '7', 'not in the list of choices'), ('model', 'gone', 'this model cannot be read now: who runs the page has been told why')])
+def test_odd_settings(url, folders, name, value, said):
     event, data = ask(url, **{name: value})
-    assert event == 'error' and said in data['error']
+    assert event == 'error' and said in data['error'] and str(folders[2].parent) not in data['error']
+
+
+def status(url, place, data=None, **headers):
+    "The number that a request is answered with, and the answer"
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url + place, data, headers)) as answer: return answer.status, answer.read()
+    except urllib.error.HTTPError as e: return e.code, e.read()
+
+
+@pytest.mark.parametrize('place', ['gradio_api/file=/etc/passwd', 'gradio_api/file={here}', 'gradio_api/file/etc/passwd', 'file=/etc/passwd', 'gradio_api/proxy={url}',
+    'gradio_api/file={url}', 'gradio_api/upload_progress?upload_id=1', 'gradio_api/deep_link?session_hash=1', 'monitoring', 'monitoring/summary', 'gradio_api/runs',
+    'gradio_api/run-history/buckets', 'gradio_api/stream/1/1/1/playlist.m3u8', 'gradio_api/vibe-code/', 'gradio_api/dev/reload', 'docs', 'openapi.json', '../etc/passwd', 'static/..%2f..%2f..%2fetc%2fpasswd'])
+def test_what_a_page_does_not_need_is_not_there(url, place):
+    "No file, no address elsewhere, nothing of the server's inside"
+    code, said = status(url, place.format(url=url, here=os.path.abspath(__file__)))
+    assert code in (403, 404) and b'root:' not in said and b'def ' not in said
+
+
+@pytest.mark.parametrize('place', ['upload', 'component_server', 'run/write', 'api/write', 'process_recording', 'vibe-edit', 'stream/1'])
+def test_nothing_is_taken(url, place, tmp_path):
+    form = b'--x\r\nContent-Disposition: form-data; name="files"; filename="a.txt"\r\n\r\nhello\r\n--x--\r\n'
+    assert status(url, f'gradio_api/{place}', form, **{'Content-Type': 'multipart/form-data; boundary=x'})[0] == 404
+
+
+def test_no_path_of_the_machine_is_told(url, folders):
+    for place in ('', 'config', 'gradio_api/info', 'gradio_api/startup-events'):
+        code, said = status(url, place)
+        assert code == 200 and not any(str(o).encode() in said for o in (folders[0].parent, folders[1].parent, os.path.expanduser('~'), os.getcwd()))
+
+
+def test_large_requests(url):
+    "Refused before they are read, whether or not they say how large they are"
+    assert status(url, 'gradio_api/call/write', b'[' + b' '*2**20 + b']')[0] == 413
+    assert status(url, 'gradio_api/call/write', iter([b'[]']), **{'Transfer-Encoding': 'chunked'})[0] == 413
+    assert status(url, 'gradio_api/call/write', json.dumps(dict(data=['a'*500_000])).encode(), **{'Content-Type': 'application/json'})[0] == 200
+
+
+def test_too_many_requests(model_folder, monkeypatch):
+    "One address is told to wait until the next minute, another is not"
+    monkeypatch.setattr(app, 'monotonic', lambda: 60.)
+    page = app.launch([model_folder], port=None, wait=False, rate=3)
+    try:
+        assert [ask(page.local_url, seed=i)[0] for i in range(3)] == ['complete']*3
+        assert status(page.local_url, 'gradio_api/call/write', b'{}') == (429, b'{"detail":"More than 3 requests within a minute: wait a little."}')
+        assert status(page.local_url, '')[0] == 200
+        assert status(page.local_url, 'gradio_api/call/write', b'{}', **{'X-Forwarded-For': '10.0.0.9'})[0] != 429 # a proxy on this machine tells who asks
+        monkeypatch.setattr(app, 'monotonic', lambda: 120.)
+        assert ask(page.local_url)[0] == 'complete'
+    finally: page.close()
+
+
+@pytest.mark.parametrize('event', [dict(place='0,1'), dict(place='7,7'), dict(place='x'), dict(), None])
+def test_words_of_reviews_that_are_not_there(url, event):
+    "What is clicked is the visitor's to say"
+    with urllib.request.urlopen(f'{url}config') as answer: asked = json.load(answer)['dependencies']
+    n = next(i for i,o in enumerate(asked) if o['targets'][0][1] == 'select')
+    body = dict(data=[None], event_data=event, fn_index=n, session_hash='abc', trigger_id=1)
+    assert status(url, 'gradio_api/queue/join', json.dumps(body).encode(), **{'Content-Type': 'application/json'})[0] in (200, 422)
+    assert ask(url)[0] == 'complete'
 
 
 def test_a_seed_of_its_own(url):
@@ -306,7 +365,7 @@ def test_where_it_cannot_be(model_folder, tmp_path):
 
 def test_two_folders_of_one_name(model_folder, tmp_path):
     other = shutil.copytree(model_folder, tmp_path/model_folder.name)
-    assert app.named_models([model_folder, other]) == {str(model_folder): model_folder, str(other): other}
+    assert app.named_models([model_folder, other]) == {'small (1)': model_folder, 'small (2)': other}
 
 
 def test_without_gradio():

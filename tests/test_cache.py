@@ -245,6 +245,16 @@ def test_what_was_not_used_for_a_month_goes(reviews, home):
     assert sorted(len(np.load(o)) for o in home.glob('*/ends.npy')) == [40, 60]
 
 
+def test_the_clock_may_jump(reviews, home, monkeypatch):
+    "Tokens are made again at worst: forty years back, forty years on"
+    want = tokenize(reviews)
+    for jump in (0, -40, 40, 0):
+        now = time.time() + jump*365*86400
+        with monkeypatch.context() as m:
+            m.setattr(time, 'time', lambda: now)
+            assert rows(cached_tokens(reviews, home)) == want and rows(cached_tokens(reviews[:9], home)) == want[:9]
+
+
 # ---- what is no text
 
 def test_a_file_that_is_not_utf8_is_named(folder, home):

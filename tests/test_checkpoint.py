@@ -405,6 +405,16 @@ def test_the_newest_two_are_kept(tmp_path):
     assert not list(tmp_path.glob('part-*'))
 
 
+def test_what_else_is_in_the_folder_stays(tmp_path):
+    "A folder whose name begins as a checkpoint's, a file that is called as the lock is"
+    (tmp_path/'lock').write_text('mine')
+    for o in ('step-0', 'step-by-step'): (tmp_path/o).mkdir()
+    for step in (3, 20, 100): write_checkpoint(tmp_path, {'a': torch.ones(2)}, dict(step=step))
+    with checkpoint._locked(tmp_path): pass
+    assert [o.name for o in checkpoints(tmp_path)] == ['step-000000100', 'step-000000020']
+    assert (tmp_path/'lock').read_text() == 'mine' and (tmp_path/'step-0').is_dir() and (tmp_path/'step-by-step').is_dir()
+
+
 def test_a_write_that_fails_leaves_nothing(tmp_path, monkeypatch):
     write_checkpoint(tmp_path, {'a': torch.ones(2)}, dict(step=1))
     def no(*args): raise OSError(errno.EIO, 'Input/output error')

@@ -287,3 +287,9 @@ def test_the_learner_is_fastais(dls, lm_learn, tmp_path):
         assert torch.equal(again.predict('A good film.')[2], learn.predict('A good film.')[2])
         (probs, y), acc = learn.get_preds(), learn.validate()[1]
     assert ((probs.argmax(1) == y).float().mean().item()) == pytest.approx(acc)
+
+
+def test_the_starter_is_an_encoder(corpus):
+    starter = load_lm('starter', precision='fp32')
+    learn = clas_learner(clas_dls(corpus, starter.vocab, bs=4, seq_len=24), 'starter')
+    assert torch.equal(learn.model[0].module.encoder.weight.cpu(), starter.net.encoder.weight.cpu())

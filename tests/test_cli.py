@@ -109,7 +109,7 @@ def test_help_of_each_option(typed, name):
     entries = re.split(r'\n  (?=-|\w+\S* +[<\[{]|\w+\.\.\.)',
         out.split('Options:')[1] + (out.split('Arguments:')[1].split('Options:')[0] if 'Arguments:' in out else ''))
     for entry in filter(str.strip, entries): assert re.search(r'\S(?:  +|\n +)[^[\s]+ \S', entry), f'no help: {entry}'
-    assert '--debug' in out
+    assert '--debug' in out and '--quiet' in out
     assert 'Example: imdb_lm '+name in ' '.join(out.split()) or name == 'demo'
 
 
@@ -199,7 +199,7 @@ def test_dry_run_writes_nothing(typed, corpus, tmp_path):
     rc, out, err = typed('train', '--data', corpus, '--dry-run', *SMALL)
     assert rc == 0
     assert list(tmp_path.iterdir()) == []
-    for o in ['30 reviews', 'tokens', 'vocabulary', '% unknown', 's, ', 'about a minute', 'memory: about', 'disk: ', 'MB']: assert o in out
+    for o in ['30 reviews', 'tokens', 'vocabulary', '% unknown', 'tokens/s', 'about a minute', 'memory', ' GB', 'disk', ' MB']: assert o in out
     assert 'nan' not in out
 
 
@@ -251,7 +251,7 @@ def test_auto_where_less_fits(typed, corpus, monkeypatch):
     assert rc == 0 and Path('model').exists()
     assert '\nbs: 4, a trial of it fits in memory, more does not; the gradients of 4 batches are added up, so the weights still change once in 16 rows\n' in out
     rc, out, err = typed('train', '--data', corpus, *FIT, '--bs', 'auto', '--dry-run')
-    assert rc == 0 and 'bs: 4, ' in out and 'a step: ' in out
+    assert rc == 0 and 'bs: 4, ' in out and re.search(r'a step +[\d.]+ s  [\d,]+ tokens/s', out)
 
 
 @pytest.mark.parametrize('bs', ['x', '2.5', '', 'AUTO'])
@@ -446,6 +446,25 @@ def test_damaged_model(typed, model_folder, name):
         one_line(typed('evaluate', 'm', '--data', 'mini'), f'{name} is damaged')
 
 
+def test_quiet(typed, corpus, model_folder, lm):
+    "The result alone; what goes wrong is still said"
+    assert typed('train', '--data', corpus, '--out', 'mine', '--quiet', *SMALL) == (0, '', '') and set(FILES) < {o.name for o in Path('mine').iterdir()}
+    rc, out, err = typed('train', '--data', corpus, '--dry-run', '-q', *SMALL)
+    assert (rc, err) == (0, '') and 'tokens/s' in out
+    assert typed('generate', 'the', '--model', model_folder, '--n', 3, '--seed', 1, '--out', 'r.jsonl', '-q') == (0, '', '')
+    assert [json.loads(o)['text'] for o in open('r.jsonl')] == lm.generate('the', n=3, seed=1)
+    figures = typed('evaluate', model_folder, '--data', corpus)
+    assert typed('evaluate', model_folder, '--data', corpus, '-q') == (0, figures[1], '') and 'perplexity' in figures[1]
+    one_line(typed('generate', '--model', 'nowhere', '-q'), 'no model folder at nowhere')
+    one_line(typed('convert', 'a.pth', 'a.pkl', '-q'), 'a.pth')
+
+
+def test_colours_are_for_terminals(model_folder, tmp_path, corpus):
+    shown, rc, err, _ = in_a_terminal('evaluate', model_folder, '--data', corpus, env={'TERM': 'xterm-256color'})
+    assert rc == 0 and '\x1b[36m' in shown and 'bits per byte' in shown
+    assert '\x1b' not in ''.join(shell('evaluate', model_folder, '--data', corpus)[1:])
+
+
 def test_debug_shows_the_traceback(tmp_path):
     rc, out, err = shell('generate', 'the', '--model', 'nowhere', '--debug', cwd=tmp_path)
     assert (rc, out) == (1, '')
@@ -466,6 +485,7 @@ def test_the_starter_writes_when_no_model_is_named(typed):
     assert (rc, out.count('\n\n')) == (0, 1) and out.startswith('This movie ')
     assert re.fullmatch('imdb_lm: the starter writes.*--model.*\n', err)
     assert typed('generate', 'This movie', '--n-words', '20', '--seed', '1', '--model', 'starter') == (0, out, '')
+    assert typed('generate', 'This movie', '--n-words', '20', '--seed', '1', '--quiet') == (0, out, '')
     best = typed('generate', 'This movie', '--n-words', '20', '--seed', '1', '--stars', '10')[1]
     assert best != out
 
@@ -553,11 +573,11 @@ def test_ctrl_c(model_folder):
     assert (p.returncode, out, err) == (130, '', 'imdb_lm: stopped\n')
 
 
-def in_a_terminal(*args, stop_after=None):
+def in_a_terminal(*args, stop_after=None, env=None):
     "What a terminal shows of stdout, and the exit code; stopped by Ctrl-C when so many bytes are there"
     ours, theirs = pty.openpty()
     heard = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)
-    with start(*args, stdout=theirs, preexec_fn=heard) as p:
+    with start(*args, stdout=theirs, preexec_fn=heard, env=env or {}) as p:
         os.close(theirs)
         shown, pieces = b'', 0
         while True:
@@ -575,6 +595,18 @@ def test_words_appear_in_a_terminal(model_folder, lm):
     assert (shown, rc, err) == (lm.generate('the movie', seed=1)[0] + '\n\n', 0, '')
     shown, rc, err, _ = in_a_terminal('generate', 'the movie', '--model', model_folder, '--seed', 1, '--n', 3)
     assert (shown, rc, err) == (''.join(f'{o}\n\n' for o in lm.generate('the movie', seed=1, n=3)), 0, '')
+
+
+def test_a_vocabulary_that_commands_terminals(model_folder, tmp_path):
+    "It is seen as text, and passed on as it is"
+    folder = shutil.copytree(model_folder, tmp_path/'hostile')
+    words = json.loads((folder/'vocab.json').read_text())
+    (folder/'vocab.json').write_text(json.dumps([f'\x1b[2J{o}\x9b' if o.isalpha() and not o.startswith('xx') else o for o in words]))
+    how = ['--model', folder, '--seed', 1, '--n-words', 60, '--no-stop']
+    for n in 1, 2:
+        shown = in_a_terminal('generate', '', *how, '--n', n)[0]
+        assert '[2J' in shown and not {'\x1b', '\x9b'} & set(shown)
+    assert '\x1b[2J' in shell('generate', '', *how)[1]
 
 
 def test_ctrl_c_keeps_what_was_shown(model_folder, lm):
@@ -619,7 +651,8 @@ def test_evaluate(typed, trained, corpus):
     model = trained[1]/'my'/'model'
     rc, out, err = typed('evaluate', model, '--data', corpus)
     assert rc == 0
-    assert re.fullmatch(r'3 reviews, [\d,]+ tokens: perplexity [\d.]+ \([\d.]+ as fastai computes it\), [\d.]+ bits per byte, accuracy [\d.]+%, [\d.]+% unknown\n', out)
+    for line in (r'reviews +3  [\d,]+ tokens', r'perplexity +[\d.]+  each review', r' +[\d.]+  as fastai computes it', r'bits per byte +[\d.]+ ', r'accuracy +[\d.]+%',
+                 r'unknown +[\d.]+%'): assert re.search(f'(?m)^{line}', out), (line, out)
     rc, out, err = typed('evaluate', model, '--data', corpus, '--json')
     report = json.loads(out)
     held_out = loader.held_out_texts(corpus)
@@ -647,7 +680,7 @@ def test_report(typed, model_folder, corpus, monkeypatch):
     assert f'imdb_lm evaluate {model_folder} --data {corpus} --report r --seed 42 --json' in page
     assert res['figures'] == figures and res['settings']['n'] == 3 and [o['temperature'] for o in res['written']] == [.5, 1] and Path('r/report.png').exists()
     rc, out, err = typed('evaluate', model_folder, '--data', corpus, '--report', 'r')
-    assert rc == 0 and out.splitlines()[1] == 'The report is in r/report.md.'
+    assert rc == 0 and 'perplexity' in out and out.splitlines()[-1] == 'The report is in r/report.md.'
 
 
 def test_report_that_cannot_be(typed, model_folder, corpus):

@@ -175,6 +175,7 @@ BAD = { # the member, and what the error says about it
     'hard link':       (member('imdb/unsup/l.txt', type=tarfile.LNKTYPE, linkname='imdb/README'), ODD),
     'fifo':            (member('imdb/unsup/p.txt', type=tarfile.FIFOTYPE), ODD),
     'device':          (member('imdb/unsup/d.txt', type=tarfile.CHRTYPE), ODD),
+    'deep':            (member('imdb/' + 'a/'*50 + 'd.txt'), 'is more than 50 folders deep'),
     'sparse':          (member('imdb/unsup/s.txt', type=tarfile.GNUTYPE_SPARSE), ODD),
 }
 
@@ -217,6 +218,33 @@ def test_too_many_members(site, fastai_home, monkeypatch):
     assert untar_imdb(site.url('whole.tgz')).exists()
     shutil.rmtree(fastai_home)
     fails(site, [*imdb(), member('imdb/last.txt')], "'imdb/last.txt' is one more than 16")
+    assert leftovers(fastai_home) == []
+
+
+def headers(n, size, type=tarfile.GNUTYPE_LONGNAME, text=b'\0'):
+    "`n` headers that announce a name of `size` bytes, and then it"
+    m = tarfile.TarInfo('././@LongLink')
+    m.size, m.type = size, type
+    for _ in range(n): yield m.tobuf(tarfile.GNU_FORMAT) + text*(-(-size//512)*512)
+
+
+BOMBS = { # behind three folders of reviews: bytes, and what is said of them
+    'a name that is endless': ([headers(1, 3*2**20)], 'over 1,048,576 bytes between two members'),
+    'a name that lies':       ([headers(1, 2**33 - 1, text=b'')], 'over 1,048,576 bytes between two members'),
+    'settings without end':   ([headers(1, 3*2**20, tarfile.XHDTYPE)], 'over 1,048,576 bytes between two members'),
+    'names upon names':       ([headers(3000, 0)], 'over 1,048,576 bytes between two members|recursion'),
+    'zeros behind the end':   ([[bytes(2**22)]], 'over 1,048,576 bytes between two members, or behind the last one'),
+}
+
+@pytest.mark.parametrize('kind', BOMBS)
+def test_bombs_between_members(kind, site, fastai_home):
+    "tarfile would take any of these into memory, or read on and on"
+    parts, why = BOMBS[kind]
+    plain = tgz(imdb(), gz='w').rstrip(b'\0')
+    plain += bytes(-len(plain)%512)
+    bomb = gzip.compress(plain + b''.join(b''.join(o) for o in parts) + bytes(1024))
+    assert len(bomb) < 40_000
+    fails(site, bomb, f'imdb.tgz was no good and is deleted: .*({why})')
     assert leftovers(fastai_home) == []
 
 
@@ -449,6 +477,15 @@ def test_read_reviews_at_the_door(tmp_path):
     (tmp_path/'a.txt').touch()
     with pytest.raises(LookupError, match='replcae'): read_reviews([tmp_path/'a.txt'], errors='replcae')
     with pytest.raises(FileNotFoundError, match='b.txt'): read_reviews([tmp_path/'b.txt'])
+
+
+@pytest.mark.skipif(os.name == 'nt', reason='Windows has no such files')
+def test_what_is_no_plain_file_is_not_waited_for(tmp_path):
+    "A pipe that nobody writes to, a device without an end"
+    os.mkfifo(tmp_path/'pipe.txt')
+    (tmp_path/'zero.txt').symlink_to('/dev/zero')
+    for o in ('pipe', 'zero'):
+        with pytest.raises(ValueError, match=f'{o}.txt is a folder, a pipe or a device'): read_review(tmp_path/f'{o}.txt')
 
 
 def test_a_long_line(tmp_path):

@@ -7,6 +7,7 @@ import shutil
 import tarfile
 from contextlib import contextmanager
 from functools import partial
+from zipfile import ZIP_DEFLATED, ZipFile
 
 import numpy as np
 import pandas as pd
@@ -736,6 +737,20 @@ def test_convert_pair_that_is_not_whole(base, pair, tmp_path):
     (tmp_path/'a.pkl').write_bytes(pickle.dumps([f'w{i}' for i in range(len(base.dls.vocab))]))
     refuses(lambda: convert_pair(pair[0], tmp_path/'a.pkl', tmp_path/'model'), 'a.pkl is no vocabulary of fastai: xxunk, xxpad, xxbos missing')
     assert not (tmp_path/'model').exists()
+
+
+def packed(file, to):
+    "The zip file `file` with its members squeezed"
+    with ZipFile(file) as a, ZipFile(to, 'w', ZIP_DEFLATED) as b:
+        for o in a.namelist(): b.writestr(o, a.read(o))
+    return to
+
+
+def test_small_files_that_stand_for_large_ones(pair, base, tmp_path):
+    "Zeros squeezed by zip; one number that is said to be a whole tensor"
+    refuses(lambda: read_pair(packed(pair[0], tmp_path/'a.pth'), pair[1]), 'a.pth is damaged, or holds more than plain weights')
+    torch.save({**weights_of(base), '0.encoder.weight': torch.zeros(1).expand(10**6, 10**6)}, tmp_path/'b.pth')
+    refuses(lambda: read_pair(tmp_path/'b.pth', pair[1]), 'b.pth holds no AWD-LSTM language model')
 
 
 def test_read_pair(pair, base):

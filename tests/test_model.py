@@ -105,13 +105,14 @@ def test_int8(model_folder, lm):
     assert small.perplexity(TEXTS) == pytest.approx(lm.perplexity(TEXTS), rel=.05)
 
 
-def test_the_rule_of_auto(monkeypatch, model_folder):
+def test_the_rule_of_auto(monkeypatch, model_folder, tmp_path):
     auto = model._best_precision
     assert load_lm(model_folder).precision == auto(10_000) == ('bf16' if torch.cuda.is_available() else 'fp32')
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
     for there in (True, False):
         monkeypatch.setattr(model, 'has_int8', lambda: there)
         assert [auto(n) for n in (1, 19_999_999, 20_000_000, 10**9)] == ['fp32', 'fp32', *['int8' if there else 'fp32']*2]
+        assert auto(1, small=True) == load_lm(shrink_model(model_folder, tmp_path/f'{there}')).precision == ('int8' if there else 'fp32')
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
     for there in (True, False):
         monkeypatch.setattr(torch.cuda, 'is_bf16_supported', lambda: there)
@@ -678,3 +679,10 @@ def test_a_folder_called_starter_comes_first(folder, tmp_path, monkeypatch):
     assert find_model('starter').parent.name == 'imdb_lm' and load_lm('starter').config['n_layers'] == 2
     shutil.copytree(folder, 'starter')
     assert find_model('starter') == Path('starter') and len(load_lm('starter').vocab) == 64
+
+
+@pytest.mark.parametrize('label', [5, [], {}, dict(name='stars'), dict(name=1, values=[]), dict(name='stars', values='1'), dict(name='stars', values=[1])])
+def test_labels_that_are_none(model_folder, tmp_path, label):
+    folder = shutil.copytree(model_folder, tmp_path/'m')
+    (folder/'config.json').write_text(json.dumps({**json.loads((folder/'config.json').read_text()), 'label': label}))
+    with pytest.raises(ValueError, match='config.json.* is damaged: label'): load_lm(folder)

@@ -1,8 +1,11 @@
 "The project as a whole: notebooks and package agree, imports go one way, metadata is complete"
-import ast, configparser, json, os, re, shutil, subprocess, sys
+import ast, configparser, importlib, inspect, json, os, re, shutil, subprocess, sys, textwrap
+from dataclasses import is_dataclass
 from pathlib import Path
 
 import pytest
+from fastai.callback.core import event
+from fastcore.docments import docments
 
 ROOT = Path(__file__).parent.parent
 BIN = Path(sys.executable).parent
@@ -48,7 +51,9 @@ def test_notebook_is_clean(nb, copy):
 @pytest.mark.parametrize('nb', NOTEBOOKS, ids=lambda p: p.stem)
 def test_stored_outputs(nb):
     "No error, no path of a machine, no widget is stored"
-    outputs = [o for c in json.loads(nb.read_text())['cells'] for o in c.get('outputs', [])]
+    content = json.loads(nb.read_text())
+    assert 'widgets' not in content['metadata']
+    outputs = [o for c in content['cells'] for o in c.get('outputs', [])]
     assert [o for o in outputs if o['output_type'] == 'error'] == []
     assert re.findall(r'/(?:home|root|tmp|Users|work)/\S*', json.dumps(outputs)) == []
     assert 'application/vnd.jupyter.widget-view+json' not in json.dumps(outputs)
@@ -170,6 +175,139 @@ def test_constraints_satisfy_settings():
         if r.name in pins: assert pins[r.name] in r.specifier, r
 
 
+def test_every_promise_has_a_test_that_exists():
+    "Or says that it has none"
+    rows = [o.strip('|').split(' | ') for o in '\n'.join(sources(ROOT/'nbs'/'promises.ipynb', 'markdown')).splitlines() if o.startswith('| ')]
+    rows = [o for o in rows if o[0].strip() not in ('what comes', 'what happens')]
+    assert len(rows) > 60 and all(len(o) == 3 for o in rows)
+    there = {f'tests/{f.name}::{o.name}' for f in (ROOT/'tests').glob('test_*.py') for o in ast.parse(f.read_text()).body if isinstance(o, ast.FunctionDef)}
+    for *_,shown in rows:
+        named = set(re.findall(r'`([^`]*)`', shown))
+        assert named <= there, named - there
+        assert named or shown.strip() == 'not tested yet', shown
+
+
+def test_lock_names_all_that_the_demo_needs():
+    "In versions that settings.ini and constraints.txt allow, each file with its hash; torch is left out, and no address is in it"
+    packaging = pytest.importorskip('packaging.requirements')
+    text = (ROOT/'requirements.lock').read_text()
+    lines = [re.fullmatch(r'([a-z0-9.-]+)==(\S+) --hash=sha256:[0-9a-f]{64}', o) for o in text.splitlines() if not o.startswith('#')]
+    assert all(lines) and '://' not in text
+    locked = dict(o.groups() for o in lines)
+    assert len(locked) == len(lines) and 'torch' not in locked
+    for r in map(packaging.Requirement, ini()['requirements'].split()): assert r.name == 'torch' or locked[r.name] in r.specifier, r
+    pins = dict(line.split('==') for line in (ROOT/'constraints.txt').read_text().splitlines() if '==' in line)
+    assert {k: locked[k] for k in pins if k in locked} == {k: v for k,v in pins.items() if k in locked}
+
+
 def test_ci_calls_the_readmes_test_command():
     assert 'make test' in (ROOT/'.ci'/'run').read_text()
     assert 'make demo' in (ROOT/'README.md').read_text() and 'make test' in (ROOT/'README.md').read_text()
+
+
+TUTORIALS = [nb for nb in NOTEBOOKS if nb.parent.name == 'tutorials']
+WORKFLOWS = ROOT/'.github'/'workflows'
+
+
+def sources(nb, kind): return [''.join(c['source']) for c in json.loads(nb.read_text())['cells'] if c['cell_type'] == kind]
+
+
+def test_sidebar_is_in_reading_order():
+    "Every notebook once: the index, the tutorials, the rooms as they are numbered, the promises; each under a title of its own"
+    yaml = pytest.importorskip('yaml')
+    entries, todo = [], yaml.safe_load((ROOT/'nbs'/'sidebar.yml').read_text())['website']['sidebar']['contents']
+    while todo:
+        o, *todo = todo
+        if 'section' in o: todo = o['contents'] + todo
+        else: entries.append(o)
+    found = [o['href'] for o in entries]
+    assert sorted(found) == sorted(nb.relative_to(ROOT/'nbs').as_posix() for nb in NOTEBOOKS)
+    tutorials = [o for o in found if o.startswith('tutorials/')]
+    assert found[:2] == ['index.ipynb', 'tutorials/ai_generated_movie_reviews.ipynb']
+    assert found == ['index.ipynb', *tutorials, *sorted(o for o in found if o[0].isdigit()), 'promises.ipynb']
+    assert len({o['text'] for o in entries}) == len(found)
+    assert ini()['custom_sidebar'] == 'True' # else nbdev writes another one
+
+
+def test_docs_are_built_and_published(tmp_path):
+    "The workflow runs nbdev, and the index's links lead somewhere when the docs start from nbs"
+    yaml = pytest.importorskip('yaml')
+    steps = yaml.safe_load((WORKFLOWS/'docs.yml').read_text())['jobs']['docs']['steps']
+    assert any('nbdev_docs' in o.get('run', '') for o in steps) and any('deploy-pages' in o.get('uses', '') for o in steps)
+    shutil.copytree(ROOT/'nbs', tmp_path/'nbs', ignore=shutil.ignore_patterns('.ipynb_checkpoints'))
+    links = next(o['run'] for o in steps if o.get('name') == 'links')
+    subprocess.run(['bash', '-c', links], cwd=tmp_path, env={**os.environ, 'GITHUB_REPOSITORY': 'some/body'}, check=True)
+    targets = re.findall(r'\]\((?!https?:|#)([^)]+)\)', '\n'.join(sources(tmp_path/'nbs'/'index.ipynb', 'markdown')))
+    assert targets and all((tmp_path/'nbs'/o).exists() for o in targets), targets
+    there = re.findall(r'\]\(https://github.com/some/body/blob/main/([^)]+)\)', (tmp_path/'nbs'/'index.ipynb').read_text())
+    assert there and all((ROOT/o).exists() for o in there)
+    assert yaml.safe_load((ROOT/'nbs'/'_quarto.yml').read_text())['metadata-files'] == ['nbdev.yml', 'sidebar.yml']
+
+
+@pytest.mark.parametrize('nb', [o for o in NOTEBOOKS if o.parent.name == 'nbs' and o.stem != '10_book'], ids=lambda p: p.stem)
+def test_imports_have_cells_of_their_own(nb):
+    "When nbdev builds the docs it runs the cells with imports, and what else is in them, but no others"
+    for source in sources(nb, 'code'):
+        if re.match(r'#\| *(export|eval: *false)|!', source) or 'nbdev_export()' in source: continue
+        tree = ast.parse(re.sub(r'^(\s*)[!%].*', r'\1pass', source, flags=re.M))
+        imported = any(isinstance(o, (ast.Import, ast.ImportFrom)) for o in ast.walk(tree))
+        assert not imported or all(isinstance(o, (ast.Import, ast.ImportFrom)) for o in tree.body), source
+
+
+@pytest.mark.parametrize('nb', TUTORIALS, ids=lambda p: p.stem)
+def test_tutorial_opens_on_colab(nb):
+    "A badge at the top, and one cell that installs, and does so only where there is nothing"
+    repo = f'{ini()["user"]}/{ini()["repo"]}'
+    badge = f'(https://colab.research.google.com/github/{repo}/blob/{ini()["branch"]}/{nb.relative_to(ROOT).as_posix()})'
+    assert badge in sources(nb, 'markdown')[0]
+    install, = [o for o in sources(nb, 'code') if '%pip' in o]
+    assert install == sources(nb, 'code')[0] and f'git+https://github.com/{repo}' in install
+    asked = []
+    exec(re.sub(r'%pip (.*)', r'asked.append(r"""\1""")', install), dict(asked=asked))
+    assert asked == []
+    exec(re.sub(r'%pip (.*)', r'asked.append(r"""\1""")', install.replace("find_spec('imdb_lm')", "find_spec('imdb_lm_nowhere')")), dict(asked=asked))
+    assert len(asked) == 1
+
+
+def public(name, obj):
+    "`obj`, and of a class the methods that are not words of fastai or torch: pairs of a name and what has it"
+    yield name, obj
+    if not inspect.isclass(obj): return
+    known = {*dir(event), 'encodes', 'decodes', 'setups', *(k for base in obj.__mro__[1:] for k in vars(base))}
+    for k,v in vars(obj).items():
+        v = inspect.unwrap(getattr(v, '__func__', v))
+        if (inspect.isfunction(v) or isinstance(v, property)) and (k == '__init__' and not is_dataclass(obj) or k[0] != '_' and k not in known): yield f'{name}.{k}', v
+
+
+def returns(f):
+    "Whether a call of `f` gives anything"
+    todo = list(ast.parse(textwrap.dedent(inspect.getsource(f))).body[0].body)
+    for o in todo:
+        value = getattr(o, 'value', None)
+        if isinstance(o, ast.YieldFrom): return True
+        if isinstance(o, (ast.Return, ast.Yield)) and value and not (isinstance(value, (ast.Constant, ast.Yield)) and value.value is None): return True
+        if not isinstance(o, (ast.FunctionDef, ast.Lambda, ast.ClassDef)): todo += ast.iter_child_nodes(o)
+    return False
+
+
+def undocumented(name, obj):
+    "What nothing is said of: `obj` itself, a parameter, or what is returned"
+    if not obj.__doc__ and not name.endswith('__init__'): yield f'{name}: a docstring'
+    if not inspect.isfunction(obj): return
+    code, docs = obj.__code__, docments(obj)
+    yield from (f'{name}: {p}' for p in code.co_varnames[:code.co_argcount + code.co_kwonlyargcount] if p not in ('self', 'cls') and not docs.get(p))
+    if returns(obj) and not docs.get('return'): yield f'{name}: what it returns'
+
+
+@pytest.mark.parametrize('module', [m for m in MODULES if m != 'cli']) # whose commands are documented by their --help: see test_cli.py
+def test_all_that_is_public_is_documented(module):
+    "A docstring for each, a docment for each parameter and what is returned"
+    try: m = importlib.import_module(f'imdb_lm.{module}')
+    except ImportError as e: pytest.skip(str(e))
+    mine = {k: inspect.unwrap(obj) for k in m.__all__ if getattr(obj := getattr(m, k), '__module__', None) == m.__name__}
+    assert [o for k,obj in mine.items() for name,part in public(k, obj) for o in undocumented(name, part)] == []
+
+
+def test_what_is_attached_to_fastai_is_documented():
+    from imdb_lm.all import LMLearner
+    assert [o for k in ('fit_gradual', 'fit_two_stage', 'generate', 'plot_two_stage', 'stream') for o in undocumented(k, inspect.unwrap(getattr(LMLearner, k)))] == []

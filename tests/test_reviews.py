@@ -70,6 +70,15 @@ def test_a_damaged_file(lm, tmp_path, whole, bad):
     assert (tmp_path/'r').read_bytes() == first + bad + first
 
 
+@pytest.mark.parametrize('notes', [b'My notes', b'{"prompt": 1', b'['*100_000 + b'\n'])
+def test_another_file_is_left_as_it_is(lm, tmp_path, whole, notes):
+    "No review is in it, or one and then something else: its end is nothing that was half written"
+    for begin in (b'', whole[:whole.index(b'\n')+1]):
+        (tmp_path/'r').write_bytes(begin + notes)
+        with pytest.raises(ValueError, match=f'line {begin.count(10) + 1} is no review'): write_reviews(lm, tmp_path/'r', PROMPTS, 'a1', resume=True, **HOW)
+        assert (tmp_path/'r').read_bytes() == begin + notes
+
+
 def test_places_that_cannot_be(lm, tmp_path, whole):
     for name,exc,match in [('whole.jsonl', FileExistsError, 'is there already: go on with it by resume'), ('', IsADirectoryError, 'is a folder'),
                            ('no/r', FileNotFoundError, 'make the folder')]:

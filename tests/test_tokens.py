@@ -320,3 +320,11 @@ def test_common_pieces_of_another_spacy(monkeypatch):
     assert tokens._common_pieces()
     monkeypatch.setattr(tokens, 'version', lambda name: '1.0')
     assert tokens._common_pieces() == {}
+
+
+def test_no_room_for_another_process(monkeypatch):
+    "A large process may not be let fork: it goes on alone"
+    def fork(): raise OSError(12, 'Cannot allocate memory')
+    texts = ['A film.', 'Not good!']*3
+    monkeypatch.setattr(os, 'fork', fork)
+    assert tokenize(texts, n_workers=2) == tokenize(texts, n_workers=1)

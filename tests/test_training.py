@@ -1,6 +1,8 @@
 """Two stages of training, and what is seen of them."""
 import re
 import sys
+import time
+from itertools import cycle
 from types import ModuleType, SimpleNamespace
 
 import pandas as pd
@@ -33,6 +35,15 @@ def test_the_time_left_shrinks_to_nothing(learn, capsys):
     learn.fit_two_stage(1, epochs=2)
     left = [int(m)*60 + int(s) for m,s in re.findall(r'stage done in 00:(\d\d):(\d\d)', capsys.readouterr().out)]
     assert left[-1] <= 1
+
+
+def test_the_clock_may_jump(learn, capsys, monkeypatch):
+    "Back and forth by years: the bar still tells what is left by a clock of its own"
+    now, jumps = time.time, cycle((0, -1e9, 1e9))
+    monkeypatch.setattr(time, 'time', lambda: now() + next(jumps))
+    learn.fit_two_stage(0, epochs=1)
+    assert set(re.findall(r'stage done in (-?\d+):', capsys.readouterr().out)) == {'00'}
+    assert len(learn.history) == 1
 
 
 def test_the_curve_has_every_step_of_both_stages(learn):
