@@ -31,10 +31,10 @@ CONTRARY = {'pos': ['This movie is terrible', 'I was bored', 'The worst thing ab
 
 
 def written(lm, file, prompts, model, n, **how):
-    "`n` reviews, an equal number for each prompt: pairs of a prompt and a text"
+    "`n` reviews, an equal number for each prompt: of each its prompt, its text, and its surprisal a word in nats"
     write_reviews(lm, file, prompts, model, resume=True, seed=1, n=-(-n//len(prompts)), n_words=200, temperature=0.75, **how)
     lines = map(json.loads, file.read_text(encoding='utf-8').splitlines())
-    return [(o['prompt'], o['text']) for o in lines]
+    return [(o['prompt'], o['text'], o['surprisal'] or 0) for o in lines]
 
 
 def without_prompt(prompt, text): return text[len(prompt):].strip() if text.startswith(prompt) else text
@@ -82,18 +82,18 @@ def main():
            f'{a.n:,} reviews of each kind, at most 200 tokens, temperature 0.75. The share that a judge takes for what was asked for, in percent; '
            'the judge reads only what the model wrote, and then the prompt, too. Goal: 90. Judges on 2,000 real test reviews: ' +
            ', '.join(f'{name} {o:.1%}' for name,o in zip(judges, sure)) + '.\n',
-           f'Different pairs of words, in percent of all: the more, the less the reviews repeat each other. The default scale is {GUIDANCE:g}.\n',
-           '| guidance_scale | asked | prompts | ' + ' | '.join(f'{o}, without prompt | {o}, with it' for o in judges) + ' | different pairs |', '|---|---|---|---|' + '---|---|'*len(judges)]
+           f'Different pairs of words, in percent of all: the more, the less the reviews repeat each other. Surprisal: in nats a word, of the model as it was trained; where it rises the reviews become odd. The default scale is {GUIDANCE:g}.\n',
+           '| guidance_scale | asked | prompts | ' + ' | '.join(f'{o}, without prompt | {o}, with it' for o in judges) + ' | different pairs | surprisal |', '|---|---|---|---|---|' + '---|---|'*len(judges)]
     for scale in a.scales:
         for asked in 'neg', 'pos':
             for kind,prompts in dict(neutral=NEUTRAL, contrary=CONTRARY[asked]).items():
-                pairs = written(lm, a.work/f'{asked}-{kind}-{scale:g}.jsonl', prompts, model, a.n, sentiment=asked, guidance_scale=scale)
-                new = [without_prompt(*o) for o in pairs]
-                both = zip(agreement(judges, new, asked), agreement(judges, [t for _,t in pairs], asked))
-                out.append(f'| {scale:g} | {asked} | {kind} | ' + ' | '.join(f'{x*100:.1f} | {y*100:.1f}' for x,y in both) + f' | {distinct([o.split() for o in new], 2)*100:.1f} |')
+                prompts, texts, surprisal = zip(*written(lm, a.work/f'{asked}-{kind}-{scale:g}.jsonl', prompts, model, a.n, sentiment=asked, guidance_scale=scale))
+                new = list(map(without_prompt, prompts, texts))
+                both = zip(agreement(judges, new, asked), agreement(judges, texts, asked))
+                out.append(f'| {scale:g} | {asked} | {kind} | ' + ' | '.join(f'{x*100:.1f} | {y*100:.1f}' for x,y in both) + f' | {distinct([o.split() for o in new], 2)*100:.1f} | {np.mean(surprisal):.2f} |')
                 print(out[-1], flush=True)
     stars, judge = [o for o in lm.config['label']['values'] if o.isdigit()], star_judge(imdb)
-    judged = {o: judge([t for _,t in written(lm, a.work/f'stars-{o}.jsonl', NEUTRAL, model, a.n//len(stars), stars=int(o)) if t.strip()]) for o in stars}
+    judged = {o: judge([t for _,t,_ in written(lm, a.work/f'stars-{o}.jsonl', NEUTRAL, model, a.n//len(stars), stars=int(o)) if t.strip()]) for o in stars}
     pairs = np.array([(int(o), j) for o,found in judged.items() for j in found])
     out += [f'\n## Stars\n\nCorrelation of asked and judged stars: {np.corrcoef(pairs.T)[0, 1]:.3f} ({len(pairs):,} reviews, neutral prompts, guidance_scale {GUIDANCE:g}).\n',
             '| asked | judged, mean | standard deviation |', '|---|---|---|', *(f'| {o} | {found.mean():.2f} | {found.std():.2f} |' for o,found in judged.items())]

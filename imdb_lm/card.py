@@ -93,7 +93,7 @@ def _figures(config, report):
     if 'perplexity' not in m: return 'Not measured: `imdb_lm evaluate` does, and `imdb_lm card --report` puts its figures here.'
     return f'Perplexity {m["perplexity"]:.1f} and accuracy {m["accuracy"]:.1%} on the held-out reviews, as fastai computes them after the last epoch.'
 
-# %% ../nbs/03c_card.ipynb #e8aec04d
+# %% ../nbs/03c_card.ipynb #7b471083
 def model_card(
     lm: LanguageModel, # The model
     name: str, # How its folder is called
@@ -103,7 +103,7 @@ def model_card(
     c = lm.config
     samples = '\n\n'.join(f'`{command}`\n\n> {" ".join(text.split())}' for command,text in card_samples(lm, name))
     label = c.get('label')
-    steered = f' It knows labels ({label["name"]}: {", ".join(label["values"])}), and writes what is asked for.' if label else ''
+    steered = f' It knows labels ({label["name"]}: {", ".join(label["values"])}), and can be asked for them.' if label else ''
     version = f' with {", ".join(f"{k} {v}" for k,v in c["versions"].items() if k in ("fastai", "torch"))}' if c.get('versions') else ''
     sizes = {k: c[k] for k in ('n_layers', 'n_hid', 'emb_sz')}
     return _page.format(**sizes, title=f'{name}: a language model of reviews', name=name, words=len(lm.vocab), version=version, steered=steered,
