@@ -102,10 +102,10 @@ def _numbers(seed, prompt, review):
     stream = _stream(seed, prompt, review)
     while True: yield from stream.random(BLOCK).tolist()
 
-# %% ../nbs/04_generate.ipynb #44ad030e
+# %% ../nbs/04_generate.ipynb #7788b6c4
 def _check_controls(n_words, n, temperature, top_k, top_p, min_p, repetition_penalty, min_words, guidance_scale, seed):
     "One clear sentence for each setting that cannot be"
-    def number(o, kind=Real): return isinstance(o, kind) and not isinstance(o, bool)
+    def number(o, kind=Real): return isinstance(o, kind) and not isinstance(o, bool) and abs(o) < 1e300
     def whole(o): return number(o, Integral)
     def check(ok, name, value, want):
         if not ok: raise ValueError(f'{name}={value!r} cannot be: {name} is {want}')

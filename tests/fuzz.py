@@ -22,7 +22,7 @@ def one(name, cases):
     atheris.Fuzz()
 
 
-def names(): return [line[len('def test_'):line.index('(')] for line in (HERE/'test_fuzz.py').read_text(encoding='utf-8').splitlines() if line.startswith('def test_')]
+def names(): return [line[len('def test_'):line.index('(')] for line in (HERE/'test_fuzz.py').read_text(encoding='utf-8').splitlines() if line.startswith('def test_') and 'found' not in line]
 
 
 def main():

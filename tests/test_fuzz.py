@@ -222,7 +222,9 @@ def test_reports(content):
 
 # ---- prompts and settings
 
-controls = st.fixed_dictionaries({}, optional={k: odd_number for k in ('n_words', 'n', 'temperature', 'top_k', 'top_p', 'min_p', 'repetition_penalty', 'min_words', 'seed', 'stars')})
+counts = odd_number.filter(lambda o: not isinstance(o, int) or o < 10) # as many as are asked for are written: 10**400 are not to be
+controls = st.fixed_dictionaries({}, optional={k: odd_number for k in ('temperature', 'top_k', 'top_p', 'min_p', 'repetition_penalty', 'seed', 'stars', 'guidance_scale')}
+                                              | {k: counts for k in ('n_words', 'n', 'min_words')})
 
 @fuzz
 @given(odd_text, controls)
@@ -253,9 +255,33 @@ def test_command_line(prompt, options):
 
 
 @fuzz
-@given(odd_text | st.none(), odd_number, controls)
+@given(odd_text | st.none(), counts, controls)
 def test_page(prompt, n, given):
+    given.pop('n', None)
     app = pytest.importorskip('imdb_lm.app', reason='the page needs Gradio')
     def read(): return list(app.write(model()[0], prompt, n, **{'n_words': 2, **given}))
     with patch.object(app, 'get_lm', lambda folder: model()[1]): got = refused(read, kinds=(ValueError, TypeError))
     if got: assert '<script' not in app.show_reviews(got[-1][0]) and got[-1][1]
+
+
+# ---- what was found, each once more
+
+@pytest.mark.parametrize('about', ['null', '[]', '['*100_000])
+def test_found_in_a_checkpoint(tmp_path, about):
+    shutil.copytree(checkpoint(), tmp_path/'c')
+    (tmp_path/'c'/'about.json').write_text(about)
+    with pytest.raises(ValueError, match='is damaged'): read_checkpoint(tmp_path/'c')
+
+
+@pytest.mark.parametrize('old, new', [(b',), }', b',\x00, }'), (b"'descr'", b"'descr"), (b'(9', b'(\xff')])
+def test_found_in_a_token_cache(tmp_path, old, new):
+    texts = ['A good movie.', 'Not so good!']
+    words = cached_tokens(texts, tmp_path).words
+    file = next(tmp_path.iterdir())/'counts.npy'
+    file.write_bytes(file.read_bytes().replace(old, new))
+    assert cached_tokens(texts, tmp_path).words == words
+
+
+@pytest.mark.parametrize('name', ['temperature', 'min_p', 'repetition_penalty', 'n_words', 'seed', 'guidance_scale'])
+def test_found_among_settings(name):
+    with pytest.raises(ValueError, match=f'{name}=.* cannot be'): model()[1].generate('the', **{name: 10**400})
