@@ -4,13 +4,13 @@ BIN    := .venv/bin
 FILES  := settings.ini setup.py constraints.txt pyproject.toml
 PIP    := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test test-rooms test-others test-pytest-1 test-pytest-2 test-long fuzz coverage bench venv export readme walkthrough dist lock help clean
+.PHONY: demo test test-rooms test-others test-pytest-1 test-pytest-2 test-pytest-3 test-long fuzz coverage bench venv export readme walkthrough dist lock help clean
 
 demo: .venv/installed ## train a small model on the bundled corpus and print reviews
 	$(BIN)/imdb_lm demo
 
 test: .venv/installed-dev ## the notebooks' tests and pytest, two at a time
-	$(MAKE) --jobs 2 --output-sync=target --no-print-directory test-pytest-1 test-pytest-2 test-rooms test-others
+	$(MAKE) --jobs 2 --output-sync=target --no-print-directory test-pytest-1 test-others test-rooms test-pytest-2 test-pytest-3
 
 # One thread each: two that share two cores lose more time waiting for each other than they gain.
 test-%: export OMP_NUM_THREADS = 1
@@ -21,7 +21,9 @@ test-others: .venv/installed-dev
 test-pytest-1: .venv/installed-dev
 	$(BIN)/python -m pytest tests/test_[a-gt]*.py
 test-pytest-2: .venv/installed-dev
-	$(BIN)/python -m pytest tests/test_[!a-gt]*.py
+	$(BIN)/python -m pytest tests/test_[h-m]*.py
+test-pytest-3: .venv/installed-dev
+	$(BIN)/python -m pytest tests/test_[!a-mt]*.py
 
 test-long: .venv/installed-dev ## everything, the slow tests too (all of IMDb where it is at hand)
 	$(BIN)/nbdev_test --n_workers 2 --flags slow
