@@ -477,7 +477,7 @@ def _texts(args):
     if not piped: raise ValueError('no text to judge: give texts, files, or lines through a pipe')
     return piped
 
-# %% ../nbs/08_cli.ipynb #81c66c0b
+# %% ../nbs/08_cli.ipynb #7e2cc04d
 @command
 def classify(
     texts: Optional[list[str]] = None, # What to judge: texts, or files with one text each; without any, lines from a pipe
@@ -493,8 +493,8 @@ def classify(
     clas, texts = load_clas(model), _texts(texts)
     for text,label,probs in zip(texts, *clas.predict(texts)):
         mattered = clas.words_that_mattered(text, label) if words else []
-        if json: print(dumps(dict(text=text, label=label, probabilities=dict(zip(clas.classes, probs.tolist())), **(dict(words=mattered) if words else {})), ensure_ascii=False))
-        else: print(f'{label} {probs.max():.1%}  {" ".join(text.split())[:80]}' + ''.join(f'\n    {w} {c:+.2f}' for w,c in mattered))
+        if json: print(_seen(dumps(dict(text=text, label=label, probabilities=dict(zip(clas.classes, probs.tolist())), **(dict(words=mattered) if words else {})), ensure_ascii=False)))
+        else: print(_seen(f'{label} {probs.max():.1%}  {" ".join(text.split())[:80]}' + ''.join(f'\n    {w} {c:+.2f}' for w,c in mattered)))
 
 # %% ../nbs/08_cli.ipynb #50960969
 @command
