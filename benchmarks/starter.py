@@ -23,8 +23,8 @@ from imdb_lm.model import STARTER, find_model, load_lm, shrink_model
 
 RESULT = Path(__file__).parent/'results'/'starter.md'
 CONFIG = {**awd_lstm_lm_config, 'emb_sz': 192, 'n_hid': 512, 'n_layers': 2}
-BATCHES = dict(bs=32, seq_len=64, max_vocab=16000)
-ROUNDS = [(1, 5e-3), (2, 3e-3)] # epochs, peak learning rate
+BATCHES = dict(bs=32, max_vocab=16000)
+ROUNDS = [(1, 5e-3, 64), (1, 4e-3, 128)] # epochs, peak learning rate, tokens a gradient goes back: the further, the more of a review learns from its rating
 DROP_MULT = 0.1 # in so few epochs little is learned by heart: AWD-LSTM's penalties on activations, alpha and beta, are left out, too
 INPUT_GAIN = 20 # embeddings start within 0.1, so that at PyTorch's first weights the LSTMs hardly hear them and the loss stays at the words' frequencies for hundreds of steps
 
@@ -36,10 +36,11 @@ def louder(model):
         if 'weight_ih' in name: p.mul_(INPUT_GAIN)
 
 
-def train(work, dls, number, before):
+def train(work, imdb, number, before):
     "The model of a round, unless it is there"
-    folder, (epochs, lr) = work/f'round-{number}', ROUNDS[number - 1]
+    folder, (epochs, lr, seq_len) = work/f'round-{number}', ROUNDS[number - 1]
     if not (folder/'history.csv').exists():
+        dls = lm_dls(imdb, label='stars', seq_len=seq_len, **BATCHES)
         set_seed(number)
         learn = lm_learner(dls, config=CONFIG, drop_mult=DROP_MULT, alpha=0, beta=0, pretrained=before or False)
         learn.unfreeze()
@@ -93,7 +94,8 @@ def report(work, imdb, summary, rounds):
            f'{words_per_second(lm, 1):,.0f} | {words_per_second(lm, 64):,.0f} | {seconds_to_first_word():.1f} s |']
     for i in range(1, rounds + 1):
         history = pd.read_csv(work/f'round-{i}'/'history.csv').round(4)
-        out += [f'\n## Round {i}: {len(history)} epochs, peak rate {ROUNDS[i-1][1]:g}\n', 'On the held-out reviews with their ratings:\n', table(history)]
+        epochs, lr, seq_len = ROUNDS[i-1]
+        out += [f'\n## Round {i}: {epochs} epoch{"s"*(epochs > 1)}, peak rate {lr:g}, {seq_len} tokens a step\n', 'On the held-out reviews with their ratings:\n', table(history)]
     RESULT.parent.mkdir(exist_ok=True)
     RESULT.write_text('\n'.join(out) + '\n', encoding='utf-8')
 
@@ -106,10 +108,9 @@ def main():
     a = p.parse_args()
     imdb = a.imdb or untar_imdb()
     a.work.mkdir(parents=True, exist_ok=True)
-    dls, folder = lm_dls(imdb, label='stars', **BATCHES), None
-    summary = dls_summary(dls)
+    summary, folder = dls_summary(lm_dls(imdb, label='stars', **BATCHES)), None
     print(summary)
-    for i in range(1, a.rounds + 1): folder = train(a.work, dls, i, folder)
+    for i in range(1, a.rounds + 1): folder = train(a.work, imdb, i, folder)
     ship(folder)
     report(a.work, imdb, summary, a.rounds)
     print(RESULT.read_text())

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['ClasLoader', 'FolderLabel', 'clas_dls', 'clas_learner', 'classifier', 'save_clas']
 
-# %% ../nbs/07_classify.ipynb #57b010a8
+# %% ../nbs/07_classify.ipynb #cb2e6985
 from functools import partial
 from importlib.metadata import version
 from itertools import islice
@@ -31,7 +31,7 @@ from torch import nn
 
 from .checkpoint import _digest
 from .classifier import Classifier, write_clas
-from .labels import as_label
+from .labels import column_labels
 from .learner import TrimMemory, _agree, _check_tokenizer, _folder_weights, _is_whole, _plain_weights
 from .loader import Tokenizer, _both_parts, _documents, _splitter, as_source, table_texts
 from .model import check_vocab, find_model, read_config, read_vocab
@@ -72,7 +72,7 @@ class ClasLoader(SortedDL):
 
     def create_batches(self, samps): return super().create_batches(islice(samps, self.first*self.bs, None))
 
-# %% ../nbs/07_classify.ipynb #708100f1
+# %% ../nbs/07_classify.ipynb #d881f2df
 def _labelled_files(source, valid):
     "Of the folders for training and validation the files, where there are such folders"
     folders = [o for o in ('train', valid if isinstance(valid, (str, Path)) else 'test') if (source/o).is_dir()]
@@ -88,7 +88,7 @@ def _labelled_table(source, text_col, label_col):
     "The table, its labels as text"
     table_texts(source, text_col)
     if label_col not in source.columns: raise ValueError(f'the table has no column {label_col!r} but {", ".join(map(repr, source.columns))}: name the column of labels as label_col')
-    labels = list(map(as_label, source[label_col]))
+    labels = column_labels(source[label_col])
     if None in labels: raise ValueError(f'row {labels.index(None)} has no label in {label_col!r}: drop the row, or fill it')
     return source.assign(**{label_col: pd.Series(labels, dtype=object)})
 

@@ -6,7 +6,7 @@
 __all__ = ['as_source', 'table_texts', 'corpus_texts', 'corpus_labels', 'tokens_folder', 'Tokenizer', 'Documents', 'Chunks',
            'LMLoader', 'LMTextBlock', 'lm_dblock', 'lm_dls', 'near_duplicates', 'dls_summary', 'held_out_texts']
 
-# %% ../nbs/02_loader.ipynb #a9a04f7c
+# %% ../nbs/02_loader.ipynb #ea02a9c6
 import gc
 from collections import Counter
 from contextlib import contextmanager
@@ -31,7 +31,7 @@ from fasttransform import Transform
 
 from .cache import Corpus, cached_tokens
 from .data import read_review, read_reviews, review_files
-from .labels import as_label, file_stars, known_labels, mark_all
+from .labels import column_labels, file_stars, known_labels, mark_all
 from .tokens import FLD, SPECIAL_TOKENS, UNK, tokenize
 
 # %% ../nbs/02_loader.ipynb #91e812e1
@@ -85,7 +85,7 @@ def corpus_texts(
     if isinstance(source, pd.DataFrame): return table_texts(source, text_col)
     return read_reviews(review_files(source), errors)
 
-# %% ../nbs/02_loader.ipynb #b33b0030
+# %% ../nbs/02_loader.ipynb #790f44cc
 def corpus_labels(
     items: pd.DataFrame|list, # A table; or the files of a folder
     label: str, # The table's column; 'stars' for a folder
@@ -93,7 +93,7 @@ def corpus_labels(
     "The labels of a corpus, if there are any"
     if isinstance(items, pd.DataFrame):
         if label not in items.columns: raise ValueError(f'the table has no column {label!r} but {", ".join(map(repr, items.columns))}: name the column of labels as label')
-        res = list(map(as_label, items[label]))
+        res = column_labels(items[label])
     elif label != 'stars': raise ValueError(f"label={label!r} cannot be: the files of a folder have one label, 'stars', in their names; for others give a table")
     else: res = list(map(file_stars, items))
     if any(o is not None for o in res): return res
