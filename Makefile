@@ -4,7 +4,7 @@ BIN    := .venv/bin
 FILES  := settings.ini setup.py constraints.txt pyproject.toml
 PIP    := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test test-rooms test-others test-pytest-1 test-pytest-2 test-pytest-3 test-long fuzz coverage bench venv export readme walkthrough dist lock help clean
+.PHONY: demo test test-rooms test-others test-pytest-1 test-pytest-2 test-pytest-3 test-long fuzz faults coverage bench venv export readme walkthrough dist lock help clean
 
 demo: .venv/installed ## train a small model on the bundled corpus and print reviews
 	$(BIN)/imdb_lm demo
@@ -32,6 +32,9 @@ test-long: .venv/installed-dev ## everything, the slow tests too (all of IMDb wh
 fuzz: .venv/installed-dev ## a million odd inputs for all that reads something, led by coverage (hours; Linux or macOS)
 	$(BIN)/pip install --quiet --disable-pip-version-check atheris
 	$(BIN)/python tests/fuzz.py
+
+faults: .venv/installed-dev ## kill, interrupt and starve all that takes long, at 200 random moments (minutes; Linux)
+	$(BIN)/python tests/faults.py
 
 coverage: .venv/installed-dev ## which lines and branches the tests reach, the notebooks' examples among them
 	$(BIN)/pip install --quiet --disable-pip-version-check coverage
