@@ -32,7 +32,8 @@ def free_port():
 def serve(model):
     "A page in a process of its own, when it answers"
     port = free_port()
-    server = subprocess.Popen([sys.executable, '-c', 'from imdb_lm.cli import main; main()', 'app', '--port', str(port), '--model', model], stdout=subprocess.DEVNULL)
+    code = 'import sys; from imdb_lm.app import launch; launch([sys.argv[1]], port=int(sys.argv[2]), rate=10**9)' # every client has the same address
+    server = subprocess.Popen([sys.executable, '-c', code, model, str(port)], stdout=subprocess.DEVNULL)
     url = f'http://127.0.0.1:{port}/'
     while server.poll() is None:
         try: urllib.request.urlopen(url).close()
