@@ -465,13 +465,14 @@ def evaluate(
     _show_figures(**figures)
     if report: print(f'The report is in {report/"report.md"}.')
 
-# %% ../nbs/08_cli.ipynb #72dadf99
+# %% ../nbs/08_cli.ipynb #8fca95ea
 def _texts(args):
     "What is to be judged: texts, what is in the files that are named, else the lines of a pipe"
     def text(o):
         try: is_file = Path(o).is_file()
         except OSError: is_file = False # longer than a name can be
-        return Path(o).read_text(encoding='utf-8') if is_file else o
+        try: return Path(o).read_text(encoding='utf-8') if is_file else o
+        except UnicodeDecodeError: raise ValueError(f'{o} is not UTF-8: convert it') from None
     if args: return list(map(text, args))
     piped = [] if sys.stdin is None or sys.stdin.isatty() else [o for o in sys.stdin.read().splitlines() if o.strip()]
     if not piped: raise ValueError('no text to judge: give texts, files, or lines through a pipe')

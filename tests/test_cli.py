@@ -517,6 +517,8 @@ def test_classify(typed, tmp_path, words, config, weights):
     one_line(typed('classify', ' ', '--model', 'judge'), 'nothing to judge')
     one_line(typed('classify', 'the', '--model', 'nowhere'), 'nowhere')
     one_line(typed('generate', 'the', '--model', 'judge'), 'classifier')
+    Path('latin1.txt').write_bytes(b'a caf\xe9')
+    one_line(typed('classify', 'latin1.txt', '--model', 'judge'), 'latin1.txt is not UTF-8')
 
 
 def test_card(typed, model_folder):
