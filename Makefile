@@ -40,6 +40,7 @@ coverage: .venv/installed-dev ## which lines and branches the tests reach, the n
 	$(BIN)/pip install --quiet --disable-pip-version-check coverage
 	$(BIN)/python -m coverage run -m pytest -m "slow or not slow"
 	$(BIN)/python -m coverage combine --quiet
+	$(BIN)/python -m coverage report --format markdown > benchmarks/results/coverage.md
 	$(BIN)/python -m coverage report
 
 bench: .venv/installed-dev ## every benchmark that is done within an hour, side by side with stock fastai

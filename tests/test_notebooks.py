@@ -26,7 +26,7 @@ def test_examples_of_the_package(path):
     module, nb = cells_of(path)
     assert nb.cells
     shell = CaptureShell(path)
-    shell.user_ns.update({k: v for k,v in vars(module).items() if not k.startswith('__')})
+    shell.user_ns.update({k: v for k,v in vars(module).items() if not k.startswith('__') or k == '__version__'})
     try:
         with working_directory(path.parent): shell.run_all(nb, exc_stop=True)
     except Exception: pytest.fail(shell.prettytb(fname=path))
