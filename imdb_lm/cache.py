@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['Corpus', 'cached_tokens']
 
-# %% ../nbs/01a_cache.ipynb #04dd6f69
-import errno, json, os, shutil, sys, tempfile, time, warnings
+# %% ../nbs/01a_cache.ipynb #cf8c795a
+import errno, json, os, re, shutil, sys, tempfile, time, warnings
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -22,9 +22,9 @@ from numpy.lib import format as npy
 
 from . import __version__
 from .data import read_review
-from .tokens import Numbering, check_texts, in_processes, numbered
+from .tokens import Numbering, _listed, check_texts, in_processes, numbered
 
-# %% ../nbs/01a_cache.ipynb #7c3972a3
+# %% ../nbs/01a_cache.ipynb #e503a597
 @dataclass
 class Corpus:
     "The tokens of many texts, as numbers"
@@ -35,23 +35,26 @@ class Corpus:
 
     @classmethod
     def of(cls,
-        rows: list, # Lists of tokens, list of list of str
+        rows: list, # Lists of tokens, each a list of str; any iterable
     ) -> 'Corpus': # With their words in the order in which they come
         "The corpus that holds `rows`"
-        words = Numbering()
+        rows, words = list(rows), Numbering()
         ids = np.fromiter(map(words.__getitem__, chain.from_iterable(rows)), np.int32)
         return cls(ids, np.cumsum(list(map(len, rows)), dtype=np.int64), list(words), np.bincount(ids, minlength=len(words)))
 
     def __len__(self): return len(self.ends)
 
     @property
-    def lengths(self) -> np.ndarray:
-        "(texts,) int64, how many tokens each text has"
+    def lengths(self) -> np.ndarray: # (texts,) int64
+        "How many tokens each text has"
         return np.diff(self.ends, prepend=0)
 
-    def __getitem__(self, i):
+    def __getitem__(self,
+        i: int, # Which text, from 0; below 0 from the end
+    ) -> list: # list of str
         "The tokens of text `i`"
-        return [self.words[o] for o in self.ids[self.ends[i - 1] if i else 0:self.ends[i]].tolist()]
+        end = self.ends[i]
+        return [self.words[o] for o in self.ids[self.ends[i - 1] if i%len(self) else 0:end].tolist()]
 
 # %% ../nbs/01a_cache.ipynb #93cac00e
 _arrays = dict(ids=np.int32, ends=np.int64, counts=np.int64)
@@ -143,7 +146,7 @@ def _write(folder, items, are_texts, errors, n_workers):
         if bar is not numbers: bar.comment = f'{writer.n/(time.monotonic() - start):,.0f} tokens/s'
     writer.close(hash=_hash(map(str.encode, hashes)), versions=_versions)
 
-# %% ../nbs/01a_cache.ipynb #a42d190d
+# %% ../nbs/01a_cache.ipynb #79348b0f
 def _make(folder, items, are_texts, errors, n_workers):
     "The `Corpus` of `items`, made and left in `folder`"
     part = Path(tempfile.mkdtemp(prefix='part-', dir=folder.parent))
@@ -160,10 +163,13 @@ def _make(folder, items, are_texts, errors, n_workers):
         raise OSError(e.errno, f'no room for the tokens in {folder.parent}: make some, or set FASTAI_HOME to a folder with more') from e
     finally: shutil.rmtree(part, ignore_errors=True)
 
+_ours = re.compile('[0-9a-f]{32}|part-[a-z0-9_]{8}')
+
 def _forget(home, days=30):
-    "Remove from `home` what was not used for so many days"
-    for o in home.iterdir():
-        if o.stat().st_mtime < time.time() - days*86400: shutil.rmtree(o, ignore_errors=True)
+    "Remove from `home` the caches that were not used for so many days"
+    for o in (o.parent for o in home.glob('*/ids.npy')):
+        with suppress(FileNotFoundError): # another process removed it
+            if _ours.fullmatch(o.name) and o.stat().st_mtime < time.time() - days*86400: shutil.rmtree(o, ignore_errors=True)
 
 # %% ../nbs/01a_cache.ipynb #1e28f763
 def _find(folder, items, errors, verify):
@@ -177,18 +183,19 @@ def _find(folder, items, errors, verify):
     with suppress(OSError): os.utime(folder)
     return res
 
-# %% ../nbs/01a_cache.ipynb #dfc6f000
+# %% ../nbs/01a_cache.ipynb #2bfdac1a
 def cached_tokens(
-    items: list, # Texts, each a str; or text files, each a Path
-    home: Path, # The folder of all caches
+    items: list, # Texts, each a str; or text files, each a Path (a str is always a text); any iterable
+    home: Path, # The folder of all caches, a Path or str; where it cannot be written, the tokens are kept for this run only, with a warning
     errors: str = 'strict', # What to do with files that are not UTF-8, as in `bytes.decode`
-    n_workers: int = None, # Processes that tokenize; None: as many as it is worth
-    verify: bool = False, # Compare the contents of files, too, not only their sizes and times
+    n_workers: int = None, # Processes that tokenize; None: one for every five million characters
+    verify: bool = False, # Compare the contents of files, too, not only their sizes and times; takes a minute for IMDb
 ) -> Corpus: # Its `ids` are on disk and mapped into memory
     "The tokens of `items`, from the cache in `home` when that is still true of them"
-    are_texts = not isinstance(items[0], Path) if len(items) else True
+    items = _listed(items)
+    are_texts = not (items and isinstance(items[0], Path))
     if are_texts: check_texts(items)
-    key = _key(items, are_texts, errors)
+    home, key = Path(home), _key(items, are_texts, errors)
     corpus = _find(home/key, items, errors, verify and not are_texts)
     if corpus: return corpus
     try:

@@ -17,13 +17,13 @@ try: from accelerate import PartialState
 except ImportError as e: raise ImportError(f"training in several processes needs Accelerate ({e}): pip install 'imdb_lm[distributed]'") from None
 from fastai.distributed import DistributedDL # cannot be imported without Accelerate
 
-# %% ../nbs/02b_distributed.ipynb #eb557ec1
+# %% ../nbs/02b_distributed.ipynb #2eec7ae8
 class RankLoader(DistributedDL):
     "This process's rows of batches that are as many times as large as there are processes"
     _default = 'dl' # what is asked of it and not here is asked of the `LMLoader`
 
     def __init__(self,
-        dl, # An `LMLoader`, with the rows of one process
+        dl, # An `LMLoader`; its `bs` is the rows of one process
         rank: int, # Which process this is, from 0
         world_size: int, # How many there are
         device: torch.device = None, # Where its batches go; None: where they went before
@@ -57,18 +57,18 @@ class RankLoader(DistributedDL):
         if n_processes() > 1: torch.distributed.broadcast(t, rank)
         return t.tolist()
 
-# %% ../nbs/02b_distributed.ipynb #08da4fd5
+# %% ../nbs/02b_distributed.ipynb #8795da14
 def meet(
 ) -> torch.device: # Where this process trains: a GPU of its own, or the CPU
-    "Meet the other processes for a training"
+    "Meet the other processes for a training; a RuntimeError if Accelerate has been told that there are none"
     device = PartialState(cpu=not torch.cuda.is_available()).device
     if num_distrib() > 1 == n_processes(): raise RuntimeError('Accelerate was asked before imdb_lm, and took this process for the only one: on a CPU, use accelerate launch --cpu')
     return device
 
 def own_rows(
     dls: DataLoaders, # From `lm_dls`
-) -> DataLoaders: # On this process's device; `bs` are the rows of one process still
-    "The loaders of one among several processes"
+) -> DataLoaders: # On this process's device; `bs` is still the rows of one process
+    "The loaders of one among several processes; a ValueError for those that `lm_dls` did not make"
     for o in dls:
         if not isinstance(o, LMLoader): raise ValueError(f'several processes need DataLoaders made by lm_dls, not {type(o).__name__}: the rows of others cannot be shared out')
     device = meet()

@@ -5,31 +5,33 @@
 # %% auto #0
 __all__ = ['UNMARKED', 'file_stars', 'as_label', 'column_labels', 'mark', 'mark_all', 'known_labels', 'chosen_label']
 
-# %% ../nbs/01b_labels.ipynb #798cee29
-import random, re
-from numbers import Rational, Real
+# %% ../nbs/01b_labels.ipynb #d5ce768b
+import math, random, re
+from numbers import Real
 from pathlib import Path
 
 from .tokens import FLD
 
-# %% ../nbs/01b_labels.ipynb #570fd2d8
+# %% ../nbs/01b_labels.ipynb #e06d79de
 def file_stars(
-    file: Path, # A review of IMDb
-) -> str: # '1' to '10', or None
+    file: Path, # A review of IMDb, a Path or str; only its name is looked at
+) -> str: # '1' to '10'; None for 0, for other numbers and for other names
     "The rating in the name of a file"
     found = re.search(r'_(\d{1,2})$', Path(file).stem)
     return str(int(found[1])) if found and 1 <= int(found[1]) <= 10 else None
 
-# %% ../nbs/01b_labels.ipynb #404ea448
+# %% ../nbs/01b_labels.ipynb #781e72d6
 def as_label(
     value, # A word or a number
-) -> str: # None where nothing is left of it
+) -> str: # Without spaces around it, and without the `.0` of a whole float; None where nothing is left
     "`value` as it is written into a text"
-    return f'{value:g}' if isinstance(value, Real) and not isinstance(value, Rational) else str(value).strip() or None
+    text = str(value).strip()
+    return (text.removesuffix('.0') if isinstance(value, Real) else text) or None
 
+# %% ../nbs/01b_labels.ipynb #22d7bf39
 def column_labels(
-    column, # pandas.Series: a table's
-) -> list: # A str for each row, or None
+    column, # A pandas.Series of any type
+) -> list: # A str for each row, or None where there is a gap or nothing but spaces
     "What a column says, row by row"
     return [None if gap else as_label(o) for o,gap in zip(column, column.isna())]
 
@@ -41,34 +43,36 @@ def mark(
     "`text` with its label"
     return text if label is None else f'{FLD} 1 {label} {FLD} 2 {text}'
 
-# %% ../nbs/01b_labels.ipynb #1b708210
-UNMARKED = 0.1 # Share of the labelled texts that go without
+# %% ../nbs/01b_labels.ipynb #b0a4c512
+UNMARKED = 0.1 # Share of the labelled texts that go without, as in the paper on guidance
 
 def mark_all(
     texts: list, # list of str
-    labels: list, # A str for each, or None
+    labels: list, # A str for each, or None; a ValueError when there are more or fewer than texts
 ) -> list: # list of str
     "`texts` with their labels, but for a few: the same ones every time"
     chance = random.Random(42)
     return [mark(t, None if chance.random() < UNMARKED else l) for t,l in zip(texts, labels, strict=True)]
 
-# %% ../nbs/01b_labels.ipynb #4b44a253
+# %% ../nbs/01b_labels.ipynb #33b00557
+def _number(label):
+    "The number that a label is, or None"
+    try: return n if math.isfinite(n := float(label)) else None
+    except ValueError: return None
+
 def known_labels(
     labels: list, # A str for each text, or None
 ) -> list: # list of str, each once
-    "The labels that there are"
-    def place(o):
-        try: return 0, float(o), o
-        except ValueError: return 1, 0, o
-    return sorted(set(labels) - {None}, key=place)
+    "The labels that there are, in the same order every time"
+    return sorted(set(labels) - {None}, key=lambda o: (_number(o) is None, _number(o) or 0, o))
 
-# %% ../nbs/01b_labels.ipynb #eef5434d
+# %% ../nbs/01b_labels.ipynb #9d9a9e99
 def chosen_label(
-    known: dict, # Of the model's config: the `name` and the `values` of its labels; None for a model without
+    known: dict, # The `label` of the model's config: the `name` of its labels and their `values`; None for a model without labels
     label: str = None, # One of the values
-    stars: int = None, # A rating
+    stars: int = None, # A rating, as the labels have it: 1 to 10 for IMDb
     sentiment: str = None, # 'pos' or 'neg'
-) -> str: # None where nothing is asked for
+) -> str: # One of the values; None where nothing is asked for
     "The label that is asked for, if the model knows it"
     asked = {k: o for k,o in dict(label=label, stars=stars, sentiment=sentiment).items() if o is not None}
     if not asked: return None
@@ -80,6 +84,6 @@ def chosen_label(
     raise ValueError(f'{name}={value!r} cannot be: the labels of this model ({known["name"]}) are {", ".join(known["values"])}')
 
 def _extreme(values, sentiment):
-    "The lowest or the highest of ratings; where they are none, `sentiment` itself"
-    ratings = [o for o in values if re.fullmatch(r'-?[0-9.]+', o)]
-    return sentiment if len(ratings) < 2 else ratings[0] if sentiment == 'neg' else ratings[-1]
+    "The lowest or the highest of ratings; where there are not two, `sentiment` itself"
+    ratings = [o for o in values if _number(o) is not None]
+    return sentiment if len(ratings) < 2 else (min if sentiment == 'neg' else max)(ratings, key=_number)

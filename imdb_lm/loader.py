@@ -6,13 +6,14 @@
 __all__ = ['as_source', 'table_texts', 'corpus_texts', 'corpus_labels', 'tokens_folder', 'Tokenizer', 'Documents', 'Chunks',
            'LMLoader', 'LMTextBlock', 'lm_dblock', 'lm_dls', 'near_duplicates', 'dls_summary', 'held_out_texts']
 
-# %% ../nbs/02_loader.ipynb #ea02a9c6
-import gc
+# %% ../nbs/02_loader.ipynb #b22ae1c1
+import codecs, gc, json, os
 from collections import Counter
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import dropwhile, islice
+from numbers import Integral, Real
 from pathlib import Path
 
 import numpy as np
@@ -21,91 +22,105 @@ import torch
 from fastai.data.block import DataBlock
 from fastai.data.core import DataLoaders
 from fastai.data.external import fastai_cfg
-from fastai.data.transforms import ColReader, ColSplitter, FuncSplitter, IndexSplitter, RandomSplitter
+from fastai.data.transforms import ColSplitter, FuncSplitter, IndexSplitter, RandomSplitter
 from fastai.text import core
 from fastai.text.core import WordTokenizer, tokenize_texts
 from fastai.text.data import LMDataLoader, LMTensorText, TensorText, TextBlock
 from fastcore.basics import chunked
 from fastcore.foundation import L
 from fasttransform import Transform
+from pandas.api.types import is_list_like
 
 from .cache import Corpus, cached_tokens
 from .data import read_review, read_reviews, review_files
 from .labels import column_labels, file_stars, known_labels, mark_all
 from .tokens import FLD, SPECIAL_TOKENS, UNK, tokenize
 
-# %% ../nbs/02_loader.ipynb #91e812e1
-_csv = partial(pd.read_csv, keep_default_na=False, na_values=['']) # a review may well be `NA`
-_readers = {'.csv': _csv, '.tsv': partial(_csv, sep='\t'), '.parquet': pd.read_parquet, '.jsonl': partial(pd.read_json, lines=True)}
+# %% ../nbs/02_loader.ipynb #1a0d52e9
+_csv = partial(pd.read_csv, keep_default_na=False, na_values=[''])
+
+def _jsonl(path):
+    with open(path, encoding='utf-8-sig') as f: rows = [json.loads(o) for o in f if o.strip()]
+    if not all(isinstance(o, dict) for o in rows): raise ValueError('a line is no object, such as {"text": "A film."}')
+    return pd.DataFrame(rows)
+
+_readers = {'.csv': _csv, '.tsv': partial(_csv, sep='\t'), '.parquet': pd.read_parquet, '.jsonl': _jsonl}
 
 def as_source(
     path: Path|str|pd.DataFrame|list, # A folder of .txt files; a .csv, .tsv, .parquet or .jsonl file; a DataFrame; a list of str
-) -> Path|pd.DataFrame: # The folder, or a DataFrame; a list becomes its column `text`
+) -> Path|pd.DataFrame: # The folder, or a DataFrame with rows numbered from 0; a list becomes its column `text`
     "The corpus that `path` stands for"
     if isinstance(path, pd.DataFrame): return path.reset_index(drop=True)
     if isinstance(path, (list, tuple, L, pd.Series, np.ndarray)): return pd.DataFrame({'text': pd.Series(list(path), dtype=object)})
     if not isinstance(path, (str, Path)): raise TypeError(f'{path!r:.60} is no corpus: give a folder, a table, a DataFrame, or a list of texts')
+    if not os.path.exists(path): raise FileNotFoundError(f'{str(path):.250} is not there: give a folder of .txt files or a table ({", ".join(_readers)})')
     path = Path(path)
-    if not path.exists(): raise FileNotFoundError(f'{path} is not there: give a folder of .txt files or a table ({", ".join(_readers)})')
     if path.is_dir(): return path
-    if path.suffix not in _readers: raise ValueError(f'{path} is no table that can be read: use one of {", ".join(_readers)}, or a folder of .txt files')
-    try: return _readers[path.suffix](path)
-    except ValueError as e:
-        raise ValueError(f'{path} cannot be read as {path.suffix} ({str(e).strip()}): write it anew, in UTF-8') from None
+    if (suffix := path.suffix.lower()) not in _readers: raise ValueError(f'{path} is no table that can be read: use one of {", ".join(_readers)}, or a folder of .txt files')
+    try: return _readers[suffix](path)
+    except ImportError: raise ImportError(f'{path} cannot be read without pyarrow: pip install pyarrow, or write the table as .csv or .jsonl') from None
+    except (ValueError, RecursionError) as e:
+        raise ValueError(f'{path} cannot be read as {suffix} ({str(e).strip()}): write it anew, in UTF-8') from None
 
-# %% ../nbs/02_loader.ipynb #4ad52213
-def _column(table, name):
-    "The values of a column, if there is one of this name and none of them is missing"
-    if (n := list(table.columns).count(name)) != 1:
-        raise ValueError(f'the table has {n or "no"} columns {name!r} but {", ".join(map(repr, table.columns))}: name the column of texts as text_col')
-    for i,gap in enumerate(table[name].isna()):
-        if gap: raise ValueError(f'row {i} holds {table[name][i]!r} where a text should be: drop the row, or fill it')
-    return table[name].tolist()
+# %% ../nbs/02_loader.ipynb #d1ff5c16
+def _column(table, name, advice):
+    "The column of this name, if there is one"
+    if (n := list(table.columns).count(name)) == 1: return table[name]
+    raise ValueError(f'the table has {n or "no"} columns {name!r} but {", ".join(map(repr, table.columns))}: {advice}')
+
+def _field(table, name):
+    "The values of a column of texts, if none is missing"
+    column = _column(table, name, 'name the column of texts as text_col')
+    for i in np.flatnonzero(column.isna()): raise ValueError(f'row {i} holds {column.iloc[i]!r} where a text should be: drop the row, or fill it')
+    return column.tolist()
 
 def table_texts(
     table: pd.DataFrame, # The corpus
-    text_col: str|list, # Its column of texts, or several
+    text_col: str|list, # Its column of texts, or several, as fields of one text; a ValueError names a row without a text, counted from 0
 ) -> list: # list of str
     "The texts in a table, if each row has one"
-    if not isinstance(text_col, str):
-        fields = [map(f'{FLD} {{}} {{}}'.format, [i]*len(table), _column(table, o)) for i,o in enumerate(text_col, 1)]
+    if is_list_like(text_col):
+        if not len(text_col): raise ValueError('text_col=[] names no column: name one, or several')
+        fields = [map(f'{FLD} {{}} {{}}'.format, [i]*len(table), _field(table, o)) for i,o in enumerate(text_col, 1)]
         return list(map(' '.join, zip(*fields)))
-    texts = _column(table, text_col)
+    texts = _field(table, text_col)
     for i,t in enumerate(texts):
         if not isinstance(t, str): raise ValueError(f'row {i} holds {t!r} where a text should be: drop the row, or fill it')
     return texts
 
-# %% ../nbs/02_loader.ipynb #30cb4598
+# %% ../nbs/02_loader.ipynb #f3eab6f6
 def corpus_texts(
     source: Path|pd.DataFrame, # From `as_source`
     text_col: str|list = 'text', # The column of texts, where the corpus is a table; or several, as fields of one text
     errors: str = 'strict', # What to do with files that are not UTF-8, as in `bytes.decode`
 ) -> list: # list of str
     "The texts of a corpus"
-    if isinstance(source, pd.DataFrame): return table_texts(source, text_col)
-    return read_reviews(review_files(source), errors)
+    return table_texts(source, text_col) if isinstance(source, pd.DataFrame) else read_reviews(review_files(source), errors)
 
-# %% ../nbs/02_loader.ipynb #790f44cc
+# %% ../nbs/02_loader.ipynb #5ba27669
 def corpus_labels(
     items: pd.DataFrame|list, # A table; or the files of a folder
     label: str, # The table's column; 'stars' for a folder
 ) -> list: # A str for each text, or None
     "The labels of a corpus, if there are any"
     if isinstance(items, pd.DataFrame):
-        if label not in items.columns: raise ValueError(f'the table has no column {label!r} but {", ".join(map(repr, items.columns))}: name the column of labels as label')
-        res = column_labels(items[label])
+        res = column_labels(_column(items, label, 'name the column of labels as label'))
     elif label != 'stars': raise ValueError(f"label={label!r} cannot be: the files of a folder have one label, 'stars', in their names; for others give a table")
     else: res = list(map(file_stars, items))
     if any(o is not None for o in res): return res
     raise ValueError(f'none of the {len(items):,} texts has a label: leave label out, or ' + (f'fill the column {label!r}' if isinstance(items, pd.DataFrame) else 'name the files as IMDb does, 12_9.txt with 9 stars'))
 
-# %% ../nbs/02_loader.ipynb #fc0497ee
+# %% ../nbs/02_loader.ipynb #2ea5b6d2
 def tokens_folder(
 ) -> Path: # In FASTAI_HOME, `~/.fastai` unless set otherwise
     "The folder of token caches"
-    return Path(fastai_cfg().config_path)/'tokens'
+    try: home = fastai_cfg().config_path
+    except OSError: home = os.environ.get('FASTAI_HOME', '~/.fastai') # fastai cannot write its settings there: `cached_tokens` warns of it
+    return Path(home).expanduser()/'tokens'
 
-# %% ../nbs/02_loader.ipynb #76ecbb6f
+# %% ../nbs/02_loader.ipynb #4df985eb
+class _Place(int): "Where in the corpus the text of a row is"
+
 class Tokenizer(core.Tokenizer):
     "fastai's `Tokenizer` with the tokens of a whole corpus made at once, in `corpus`"
     train_setup = False # the vocabulary counts all reviews, the held-out ones too, as fastai's does
@@ -114,12 +129,13 @@ class Tokenizer(core.Tokenizer):
         tok = None, # Any fastai tokenizer; None is fastai's `WordTokenizer`, by this library's fast way
         text_col: str|list = 'text', # The column of texts, where the corpus is a table; or several, as fields of one text
         errors: str = 'strict', # What to do with files that are not UTF-8, as in `bytes.decode`
-        n_workers: int = None, # Processes that tokenize; None: as many as it is worth
+        n_workers: int = None, # Processes that tokenize; None: one for every five million characters
         verify: bool = False, # Compare the contents of files with the token cache, too, not only their sizes and times
         label: str = None, # The column of labels, or 'stars' for the ratings in the names of IMDb's files
     ):
         super().__init__(tok)
         self.fast, self.text_col, self.errors, self.n_workers, self.verify, self.label = tok is None, text_col, errors, n_workers, verify, label
+        if is_list_like(text_col): self.text_col = list(text_col)
         self.corpus, self.places, self.labels = None, {}, []
 
     @property
@@ -139,6 +155,7 @@ class Tokenizer(core.Tokenizer):
         "The tokens of all `items`, out of the cache where they are there"
         if self.fast: return cached_tokens(items, tokens_folder(), self.errors, self.n_workers, self.verify)
         texts = read_reviews(items, self.errors) if isinstance(items[0], Path) else items
+        list(self.tok(texts[:1])) # what cannot work fails here: a process of fastai's that dies is waited for, for ever
         return Corpus.of(tokenize_texts(texts, tok=self.tok, **({} if self.n_workers is None else {'n_workers': self.n_workers})))
 
     def setups(self, dsets):
@@ -150,12 +167,15 @@ class Tokenizer(core.Tokenizer):
             texts, self.labels = mark_all(texts if table else read_reviews(items, self.errors), labels), known_labels(labels)
         self.corpus = self.tokens(texts)
         self.counter = Counter(dict(zip(self.corpus.words, self.corpus.counts.tolist())))
-        if table: dsets.items = items.drop(columns=self.text_col).assign(place=pd.Series(range(len(items)), dtype=object))
+        if table: dsets.items = items.drop(columns=self.text_col).assign(place=pd.Series(map(_Place, range(len(items))), items.index, dtype=object))
         else: self.places = dict(zip(items, range(len(items))))
 
     def encodes(self, o: int): return L(self.corpus[o], use_list=True)
     def encodes(self, o: Path): # noqa: F811 (fastai chooses by the type)
         return self.encodes(self.places[o]) if o in self.places else self._tokenize1(read_review(o, self.errors))
+
+    def encodes(self, o: pd.Series): # noqa: F811
+        return self.encodes(o['place']) if isinstance(o.get('place'), _Place) else self._tokenize1(table_texts(o.to_frame().T, self.text_col)[0])
 
     def _tokenize1(self, o): return L(tokenize([o])[0]) if self.fast else super()._tokenize1(o)
 
@@ -163,7 +183,8 @@ class Tokenizer(core.Tokenizer):
         items, # Some of the items that the corpus was made of; a `DataFrame` where that is a table
     ) -> np.ndarray: # (items,) int64
         "The places of `items` in the corpus; None where one is not in it"
-        places = items['place'].tolist() if isinstance(items, pd.DataFrame) else list(map(self.places.get, items))
+        if isinstance(items, pd.DataFrame): places = [o if isinstance(o, _Place) else None for o in items.get('place', [None])]
+        else: places = list(map(self.places.get, items))
         return None if None in places else np.array(places, np.int64)
 
     def get_lengths(self, items):
@@ -192,7 +213,7 @@ def _documents(dataset):
     vocab = np.fromiter((o2i.get(o, 0) for o in corpus.words), np.int64, len(corpus.words))
     return Documents(corpus.ids, (corpus.ends - corpus.lengths)[places], corpus.lengths[places], vocab, -1 if backwards else 1)
 
-# %% ../nbs/02_loader.ipynb #521fc04f
+# %% ../nbs/02_loader.ipynb #eae67090
 class Chunks:
     "The documents end to end in one order, like fastai's `Chunks`"
     def __init__(self,
@@ -216,7 +237,11 @@ class Chunks:
         parts = [docs.ids[i:j][::docs.step] for i,j in zip(a.tolist(), b.tolist())]
         return docs.vocab[np.concatenate(parts)]
 
-    def __getitem__(self, s: slice) -> TensorText: return TensorText(torch.from_numpy(self.stretch(s.start, min(s.stop, self.ends[-1]))))
+    def __getitem__(self,
+        s: slice, # Of the tokens, in steps of 1
+    ) -> TensorText: # (tokens,) int64
+        "A stretch of tokens, as numbers in the vocabulary"
+        return TensorText(torch.from_numpy(self.stretch(*s.indices(int(self.ends[-1]))[:2])))
 
 # %% ../nbs/02_loader.ipynb #aa466138
 class LMLoader(LMDataLoader):
@@ -286,23 +311,27 @@ class LMTextBlock(TextBlock):
         super().__init__(tok_tfm, vocab, is_lm=True, seq_len=seq_len, backwards=backwards, **kwargs)
         self.dl_type = LMLoader
 
-# %% ../nbs/02_loader.ipynb #366b727f
+# %% ../nbs/02_loader.ipynb #4105b8ab
 def _splitter(source, valid_pct, seed, valid):
     "fastai's splitter for the kinds of `valid`"
     if valid is None: return RandomSplitter(valid_pct, seed=seed)
     if not isinstance(valid, (str, Path)): return _index_splitter(valid)
     if isinstance(source, pd.DataFrame):
-        if valid not in source.columns: raise ValueError(f'the table has no column {valid!r}: valid names a column of True and False, or gives the indices of the held-out rows')
+        column = _column(source, valid, 'valid names a column of True and False, or gives the indices of the held-out rows')
+        for o in column[~column.isin([True, False])]: raise ValueError(f'the column {valid!r} holds {o!r}: valid names a column of True and False, with one of them in each row')
         return ColSplitter(valid)
     if not (source/valid).is_dir(): raise ValueError(f'{source} has no folder {valid!r}: valid names a folder in it, or gives the indices of the held-out files')
     return FuncSplitter(lambda o: source/valid in o.parents)
 
 def _index_splitter(valid):
+    if not is_list_like(valid): raise TypeError(f'valid={valid!r} cannot be: it names a folder or a column, or is a list of indices')
+    places = valid.tolist() if hasattr(valid, 'tolist') else list(valid)
     def split(items):
-        for i in valid:
-            if isinstance(i, (bool, np.bool_)) or not 0 <= i < len(items):
+        for i in places:
+            if not isinstance(i, Integral) or isinstance(i, bool) or not 0 <= i < len(items):
                 raise ValueError(f'valid holds {i!r}, but it gives the indices of the held-out reviews, from 0 to {len(items)-1}: name others')
-        return IndexSplitter(valid)(items)
+        if len(set(places)) < len(places): raise ValueError(f'valid holds {Counter(places).most_common(1)[0][0]} more than once: give each index once')
+        return IndexSplitter(places)(items)
     return split
 
 def _both_parts(splitter):
@@ -315,73 +344,77 @@ def _both_parts(splitter):
         return parts
     return split
 
-# %% ../nbs/02_loader.ipynb #55274fde
+# %% ../nbs/02_loader.ipynb #dcbd9b0a
+def _check_whole(least, **given):
+    for name,o in given.items():
+        if not isinstance(o, Integral) or isinstance(o, bool) or o < least: raise ValueError(f'{name}={o!r} cannot be: it is a whole number of at least {least}')
+
 def _check_vocab(max_vocab, vocab):
-    if max_vocab <= len(SPECIAL_TOKENS): raise ValueError(f'max_vocab={max_vocab!r} cannot be: the {len(SPECIAL_TOKENS)} special tokens are in it, so it is more than that')
+    _check_whole(len(SPECIAL_TOKENS) + 1, max_vocab=max_vocab) # they are in it
     if vocab is None: return
     words = [o for o in vocab if o != 'xxfake']
     if words[:1] != [UNK]: raise ValueError(f'vocab begins with {words[:1]}: its first word is {UNK!r}, the one that stands for all that are not in it')
     if len(set(words)) < len(words): raise ValueError(f'vocab has {Counter(words).most_common(1)[0][0]!r} more than once: give each word once')
 
-# %% ../nbs/02_loader.ipynb #7d32f0cf
+# %% ../nbs/02_loader.ipynb #931981c6
 def lm_dblock(
     path: Path|str|pd.DataFrame|list, # A folder of .txt files; a .csv, .tsv, .parquet or .jsonl file; a DataFrame; a list of str
     valid_pct: float = 0.1, # Share of the reviews to hold out, chosen at random
-    seed: int = 42, # Which ones: the same seed holds out the same reviews
-    max_vocab: int = 60000, # Most words in the vocabulary
-    min_freq: int = 3, # Fewest times a word must be there to be in the vocabulary
-    vocab: list = None, # Use this vocabulary, a list of str, instead of counting one
+    seed: int = 42, # Which ones: the same seed holds out the same reviews on every machine
+    max_vocab: int = 60000, # Most words in the vocabulary, the 9 special tokens among them; fastai's
+    min_freq: int = 3, # Fewest times a word must be there to be in the vocabulary; fastai's
+    vocab: list = None, # Use this vocabulary, of str with 'xxunk' first, instead of counting one
     text_col: str|list = 'text', # The column of texts, where the corpus is a table; or several, as fields of one text
-    valid: str|list = None, # Hold out this folder, or the rows where this column is True, or these indices
+    valid: str|list = None, # Hold out this folder of the corpus, or the rows where this column is True, or these places (from 0, whatever a DataFrame's index says)
     tok = None, # Any fastai tokenizer; None is fastai's `WordTokenizer`, by this library's fast way
     backwards: bool = False, # Turn each review around, for a model that reads from the end
     errors: str = 'strict', # What to do with files that are not UTF-8, as in `bytes.decode`
-    n_workers: int = None, # Processes that tokenize; None: as many as it is worth
+    n_workers: int = None, # Processes that tokenize; None: one for every five million characters
     verify: bool = False, # Compare the contents of files with the token cache, too, not only their sizes and times
     get_items = None, # Another way to list the files of a folder; None is `review_files`
     label: str = None, # The column of labels, or 'stars' for the ratings in the names of IMDb's files: it goes into training as a field before each text (`01b_labels`)
 ) -> DataBlock: # Give its `dataloaders` what `as_source` makes of `path`
     "The `DataBlock` of a language model: a `TextBlock` for one, and a splitter"
-    source = as_source(path)
+    source, vocab = as_source(path), None if vocab is None else list(vocab)
     _check_vocab(max_vocab, vocab)
-    if not 0 < valid_pct < 1: raise ValueError(f'valid_pct={valid_pct!r} cannot be: it is a share between 0 and 1')
-    if n_workers is not None and n_workers < 0: raise ValueError(f'n_workers is {n_workers}: give a number of processes, 0 or more')
+    _check_whole(0, min_freq=min_freq, n_workers=n_workers or 0)
+    if not (isinstance(valid_pct, Real) and 0 < valid_pct < 1): raise ValueError(f'valid_pct={valid_pct!r} cannot be: it is a share between 0 and 1')
+    codecs.lookup_error(errors)
     if not (tok is None or callable(tok)): raise TypeError(f'tok={tok!r} is no tokenizer: give one of fastai, such as BaseTokenizer(), or None')
     if table := isinstance(source, pd.DataFrame): table_texts(source, text_col)
     if table and label is not None: corpus_labels(source, label)
     block = LMTextBlock(Tokenizer(tok, text_col, errors, n_workers, verify, label), vocab=vocab, backwards=backwards, min_freq=min_freq, max_vocab=max_vocab)
-    read = dict(get_x=ColReader('place')) if table else dict(get_items=get_items or review_files, get_x=Transform()) # `noop` cannot be pickled
-    return DataBlock(blocks=block, splitter=_both_parts(_splitter(source, valid_pct, seed, valid)), **read)
+    read = {} if table else dict(get_items=get_items or review_files)
+    return DataBlock(blocks=block, splitter=_both_parts(_splitter(source, valid_pct, seed, valid)), get_x=Transform(), **read) # `noop` cannot be pickled
 
-# %% ../nbs/02_loader.ipynb #4f6cea97
+# %% ../nbs/02_loader.ipynb #1f2f680b
 def lm_dls(
     path: Path|str|pd.DataFrame|list, # A folder of .txt files; a .csv, .tsv, .parquet or .jsonl file; a DataFrame; a list of str
     bs: int = 128, # Rows of a batch; the post's
     seq_len: int = 72, # Tokens of a row in a batch: how far gradients flow back; the post's
     valid_pct: float = 0.1, # Share of the reviews to hold out, chosen at random
-    seed: int = 42, # Which ones: the same seed holds out the same reviews
-    max_vocab: int = 60000, # Most words in the vocabulary
-    min_freq: int = 3, # Fewest times a word must be there to be in the vocabulary
-    vocab: list = None, # Use this vocabulary, a list of str, instead of counting one
+    seed: int = 42, # Which ones: the same seed holds out the same reviews on every machine
+    max_vocab: int = 60000, # Most words in the vocabulary, the 9 special tokens among them; fastai's
+    min_freq: int = 3, # Fewest times a word must be there to be in the vocabulary; fastai's
+    vocab: list = None, # Use this vocabulary, of str with 'xxunk' first, instead of counting one
     text_col: str|list = 'text', # The column of texts, where the corpus is a table; or several, as fields of one text
-    valid: str|list = None, # Hold out this folder, or the rows where this column is True, or these indices
+    valid: str|list = None, # Hold out this folder of the corpus, or the rows where this column is True, or these places (from 0, whatever a DataFrame's index says)
     tok = None, # Any fastai tokenizer; None is fastai's `WordTokenizer`, by this library's fast way
     backwards: bool = False, # Turn each review around, for a model that reads from the end
     errors: str = 'strict', # What to do with files that are not UTF-8, as in `bytes.decode`
-    n_workers: int = None, # Processes that tokenize; None: as many as it is worth
+    n_workers: int = None, # Processes that tokenize; None: one for every five million characters
     verify: bool = False, # Compare the contents of files with the token cache, too, not only their sizes and times
     label: str = None, # The column of labels, or 'stars' for the ratings in the names of IMDb's files: it goes into training as a field before each text (`01b_labels`)
 ) -> DataLoaders: # `dls.vocab` is a list of str
     "The `DataLoaders` of a language model on the reviews in `path`"
-    for name,o in dict(bs=bs, seq_len=seq_len).items():
-        if not isinstance(o, int) or o < 1: raise ValueError(f'{name}={o!r} cannot be: it is a whole number of at least 1')
+    _check_whole(1, bs=bs, seq_len=seq_len)
     source = as_source(path)
     if isinstance(source, pd.DataFrame) and source.empty: raise ValueError('the corpus is empty: give at least two reviews')
     dblock = lm_dblock(source, valid_pct, seed, max_vocab, min_freq, vocab, text_col, valid, tok, backwards, errors, n_workers, verify, label=label)
     with _without_gc():
         dsets = dblock.datasets(source)
         _check_sizes(dsets, bs)
-        return dsets.dataloaders(path=source if isinstance(source, Path) else Path('.'), bs=bs, seq_len=seq_len)
+        return dsets.dataloaders(path=source if isinstance(source, Path) else Path('.'), bs=int(bs), seq_len=int(seq_len))
 
 # %% ../nbs/02_loader.ipynb #9331fe64
 @contextmanager
@@ -400,11 +433,11 @@ def _check_sizes(dsets, bs):
         n = sum(ds.tokenizer.get_lengths(ds.items))
         if n <= bs: raise ValueError(f'the {part} reviews hold {n} tokens, too few for a batch of {bs} rows: lower bs, or give more text')
 
-# %% ../nbs/02_loader.ipynb #820f346c
+# %% ../nbs/02_loader.ipynb #64c5fe2f
 def _marks(corpus, size=8, one_in=16):
     "Hashes of stretches of `size` tokens inside one text, one in so many, and the texts that they are in"
     hashes, texts = [], []
-    for i in range(0, len(corpus.ids), 1_000_000):
+    for i in range(0, len(corpus.ids) or 1, 1_000_000):
         ids = corpus.ids[i:i + 1_000_000 + size - 1].astype(np.uint64)
         h = np.zeros(max(0, len(ids) - size + 1), np.uint64)
         for k in range(size): h = (h ^ ids[k:k + len(h)])*np.uint64(0x9E3779B97F4A7C15) # Fibonacci hashing: Knuth, vol. 3, 6.4
@@ -417,8 +450,8 @@ def _marks(corpus, size=8, one_in=16):
 
 def near_duplicates(
     corpus: Corpus, # All the texts
-    held_out: np.ndarray, # The places of those that are held out
-) -> np.ndarray: # The places of those among them that are in the others, too, wholly or mostly
+    held_out: np.ndarray, # The places of those that are held out, from 0
+) -> np.ndarray: # int64, the places of those among them that are in the others, too, wholly or by half
     "Held-out texts that are no test of anything"
     hashes, texts = _marks(corpus)
     out = np.isin(texts, held_out)
@@ -438,7 +471,7 @@ def dls_summary(
                 unknown=sum(c for w,c in tok.counter.items() if w not in vocab)/tokens,
                 duplicates=len(near_duplicates(tok.corpus, tok.where(dls.valid_ds.items))))
 
-# %% ../nbs/02_loader.ipynb #bb3200ff
+# %% ../nbs/02_loader.ipynb #999c00ef
 def held_out_texts(
     path: Path|str|pd.DataFrame|list, # The corpus, as for `lm_dls`
     valid_pct: float = 0.1, # Share that was held out; 1 takes all
@@ -446,6 +479,6 @@ def held_out_texts(
     text_col: str|list = 'text', # The column of texts, where the corpus is a table; or several, as fields of one text
 ) -> list: # list of str
     "The texts that `lm_dls` holds out"
-    if not 0 < valid_pct <= 1: raise ValueError(f'valid_pct={valid_pct!r} cannot be: it is a share above 0 and at most 1')
+    if not (isinstance(valid_pct, Real) and 0 < valid_pct <= 1): raise ValueError(f'valid_pct={valid_pct!r} cannot be: it is a share above 0 and at most 1')
     texts = corpus_texts(as_source(path), text_col)
-    return texts if valid_pct == 1 else [texts[i] for i in RandomSplitter(valid_pct, seed=seed)(texts)[1]]
+    return texts if valid_pct == 1 else [texts[i] for i in _both_parts(RandomSplitter(valid_pct, seed=seed))(texts)[1]]

@@ -13,11 +13,11 @@ from itertools import chain, repeat
 from pathlib import Path
 from random import Random
 
-# %% ../nbs/00a_mini.ipynb #43e3a654
+# %% ../nbs/00a_mini.ipynb #6ab9d40c
 def parse_grammar(
-    text: str, # sections `[name]`, or `[*name]` for what is chosen once per review, above their alternatives
-) -> tuple: # dict of name -> list of alternatives; set of the names with a star
-    "The sections of a grammar."
+    text: str, # sections `[name]`, or `[*name]` for what is chosen once per review, above their alternatives; lines that begin with # are left out
+) -> tuple: # dict of name -> list of alternatives, str as written; set of the names with a star
+    "The sections of a grammar; a ValueError for a section that is there twice, or a line above the first."
     rules, once, name = {}, set(), None
     for line in map(str.strip, text.splitlines()):
         if line.startswith('['):
@@ -25,7 +25,9 @@ def parse_grammar(
             if name in rules: raise ValueError(f'The grammar has the section [{name}] twice: join the two.')
             rules[name] = []
             if line.startswith('[*'): once.add(name)
-        elif line and not line.startswith('#'): rules[name] += [o.strip() for o in line.split(' | ')]
+        elif line and not line.startswith('#'):
+            if name is None: raise ValueError(f'The grammar begins with {line!r:.60}: begin it with a section, [name].')
+            rules[name] += [o.strip() for o in line.split(' | ')]
     return rules, once
 
 # %% ../nbs/00a_mini.ipynb #e7c0997f
@@ -78,13 +80,14 @@ def tidy(
     text = _article.sub(lambda m: m[1] + 'n'*bool(_vowel.match(m[2])), text)
     return _start.sub(lambda m: m[1] + m[2] + m[3].upper(), text)
 
-# %% ../nbs/00a_mini.ipynb #cb23bec6
+# %% ../nbs/00a_mini.ipynb #f85c9e84
 _shape = [(0., 36), (.1, 89), (.5, 175), (.9, 455), (.99, 932), (1., 1500)] # quantile, words of IMDb's reviews
 
 def review_words(
     u: float, # a quantile, 0 to 1
-) -> int: # words, split at blanks
+) -> int: # words, split at blanks: 18 to 750
     "The length of the review at a quantile: half of IMDb's."
+    if not 0 <= u <= 1: raise ValueError(f'u={u!r} cannot be: it is a quantile, from 0 to 1')
     i = min(bisect.bisect_right([q for q, _ in _shape], u), len(_shape)-1)
     (q0, n0), (q1, n1) = _shape[i-1:i+1]
     return round(.5 * n0 * (n1/n0)**((u-q0)/(q1-q0)))
@@ -111,12 +114,12 @@ def mini_grammar() -> str: # the text of mini.grammar
     "The grammar of the bundled reviews."
     return files('imdb_lm').joinpath('mini.grammar').read_text(encoding='utf-8')
 
-# %% ../nbs/00a_mini.ipynb #7e5d8175
+# %% ../nbs/00a_mini.ipynb #c38d3c5b
 _folders = {'train/pos': 250, 'train/neg': 250, 'test/pos': 250, 'test/neg': 250, 'unsup': 1000}
 _edition = 1 # to be raised when this module writes other reviews from the same grammar
 
 def mini_texts(
-    folders: dict=_folders, # folder -> how many reviews
+    folders: dict=_folders, # folder -> how many reviews; its name ends in `pos` or `neg`, or is `unsup`
     seed: int=42, # any integer
 ) -> Iterator: # pairs of str: the name of a file within the corpus, its text
     "The reviews of the bundled corpus, one after the other."
@@ -129,14 +132,14 @@ def mini_texts(
             text = write_review(writer, review_words((rank+.5)/n), stance=stance)
             yield f"{folder}/{i}_{0 if folder == 'unsup' else writer.expand('rating')}.txt", text
 
-# %% ../nbs/00a_mini.ipynb #abbd401b
+# %% ../nbs/00a_mini.ipynb #6f222a69
 def _about() -> dict: # what about.json holds, without the size
     grammar = hashlib.sha256(mini_grammar().encode()).hexdigest()[:12]
     return {'made_by': 'imdb_lm.mini.mini_reviews', 'edition': f'{_edition}-{grammar}', 'reviews': _folders}
 
 def _read_about(path: Path) -> dict: # {} where there is none of ours
     try: about = json.loads((path/'about.json').read_text(encoding='utf-8'))
-    except (OSError, ValueError): return {}
+    except (OSError, ValueError, RecursionError): return {}
     return about if isinstance(about, dict) and about.get('made_by') == _about()['made_by'] else {}
 
 def _is_whole(path: Path) -> bool: # whether all reviews of this edition are there, as they were written

@@ -32,44 +32,44 @@ def rank(
     "Which of them this is"
     return distributed.get_rank() if distributed.is_initialized() else 0
 
-# %% ../nbs/01c_processes.ipynb #5d030259
+# %% ../nbs/01c_processes.ipynb #9e7e99d7
 def my_share(
-    n: int, # How many things there are to do
-) -> range: # Of their numbers, from 0; the shares of all processes follow each other
-    "What this process does of them"
+    n: int, # How many things there are to do, 0 or more
+) -> range: # Their numbers, from 0; the shares follow each other in the order of ranks and differ in length by 1 at most
+    "Which of `n` things this process does"
     return range(n*rank()//n_processes(), n*(rank() + 1)//n_processes())
 
 def from_all(
     x, # Anything that can be pickled
-) -> list: # By rank
-    "What each process says"
+) -> list: # Of what each process says, by rank
+    "What the processes say"
     res = [None]*n_processes()
     if len(res) < 2: return [x]
     distributed.all_gather_object(res, x)
     return res
 
 def from_first(
-    x, # Anything that can be pickled; what the other processes say is forgotten
-) -> object: # What the first process says
-    "What all go by"
+    x, # Anything that can be pickled; only the first process's counts
+) -> object: # The first process's `x`
+    "What the first process says"
     box = [x]
     if n_processes() > 1: distributed.broadcast_object_list(box)
     return box[0]
 
 def in_turn(
     f, # Called once in each process
-) -> object: # What `f` returns
-    "The first process does it, then the others, who find in the caches what is needed"
+) -> object: # What `f` returns in this process
+    "Call `f` in the first process, then in the others, which find in the caches what it left there"
     if not rank(): res = f()
     from_first(None)
     return f() if rank() else res
 
-# %% ../nbs/01c_processes.ipynb #3378a4e3
+# %% ../nbs/01c_processes.ipynb #155ae4c8
 def greatest(
-    numbers: tuple, # Numbers that each process has
+    numbers: tuple, # As many in each process
     device: torch.device = 'cpu', # Where tensors can be exchanged: the GPU in a training on GPUs
-) -> list: # Of as many numbers, the greatest that any process has
-    "What the processes agree on, faster than by `from_all`"
+) -> list: # Of float, one for each place: the greatest that any process has there
+    "The greatest of numbers, faster than by `from_all`"
     t = torch.tensor(numbers, dtype=torch.float64, device=device)
     if n_processes() > 1: distributed.all_reduce(t, distributed.ReduceOp.MAX)
     return t.tolist()

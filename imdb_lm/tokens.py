@@ -6,10 +6,10 @@
 __all__ = ['UNK', 'PAD', 'BOS', 'EOS', 'FLD', 'TK_REP', 'TK_WREP', 'TK_UP', 'TK_MAJ', 'SPECIAL_TOKENS', 'Numbering', 'numbered',
            'in_processes', 'check_texts', 'tokenize']
 
-# %% ../nbs/01_tokens.ipynb #a1c2d1f2
+# %% ../nbs/01_tokens.ipynb #68fe14ed
 import json, os, re
 from array import array
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from functools import cached_property, lru_cache
 from html import unescape
@@ -17,14 +17,17 @@ from importlib.metadata import version
 from importlib.resources import files
 from itertools import accumulate, chain, groupby, islice, pairwise
 from multiprocessing import current_process, get_start_method
+from numbers import Integral
 from operator import eq
 from sys import intern
 from threading import Lock
 
-# %% ../nbs/01_tokens.ipynb #4b11cde0
-UNK, PAD, BOS, EOS, FLD = 'xxunk', 'xxpad', 'xxbos', 'xxeos', 'xxfld'
-TK_REP, TK_WREP, TK_UP, TK_MAJ = 'xxrep', 'xxwrep', 'xxup', 'xxmaj'
-SPECIAL_TOKENS = (UNK, PAD, BOS, EOS, FLD, TK_REP, TK_WREP, TK_UP, TK_MAJ)
+# %% ../nbs/01_tokens.ipynb #402c585d
+UNK, PAD = 'xxunk', 'xxpad'                # a word that is not in the vocabulary; what fills a short row
+BOS, EOS, FLD = 'xxbos', 'xxeos', 'xxfld'  # a text begins; one ends (not used); the number of a field follows
+TK_REP, TK_WREP = 'xxrep', 'xxwrep'        # how often, and which character; how often, and which word
+TK_UP, TK_MAJ = 'xxup', 'xxmaj'            # the next word was in capitals; it had a capital
+SPECIAL_TOKENS = (UNK, PAD, BOS, EOS, FLD, TK_REP, TK_WREP, TK_UP, TK_MAJ) # in the order in which they begin a vocabulary
 
 # %% ../nbs/01_tokens.ipynb #2375db86
 _html = [(';', '#39;', "'"), (';', 'amp;', '&'), (';', '#146;', "'"), (';', 'nbsp;', ' '), (';', '#36;', '$'),
@@ -285,18 +288,18 @@ def _rows(words, ids, lengths):
     tokens = map(words.__getitem__, ids.tolist())
     return [list(islice(tokens, n)) for n in lengths]
 
-# %% ../nbs/01_tokens.ipynb #54fb09f4
+# %% ../nbs/01_tokens.ipynb #66d4f244
 def _workers(n_chars, n_workers):
     if n_workers is None: n_workers = min(os.cpu_count(), n_chars // 5_000_000) if get_start_method() == 'fork' else 1
-    if n_workers < 0: raise ValueError(f'n_workers is {n_workers}: give a number of processes, 0 or more.')
+    if not isinstance(n_workers, Integral) or n_workers < 0: raise ValueError(f'n_workers is {n_workers!r}: give a number of processes, 0 or more.')
     return 1 if current_process().daemon else n_workers
 
-# %% ../nbs/01_tokens.ipynb #f7e4c4f7
+# %% ../nbs/01_tokens.ipynb #97b3d742
 def in_processes(
     f, # From a batch of texts to what is made of it
     batches: list, # Lists of texts, or of what `f` reads them from
     n_chars: int, # About how many characters there are in all
-    n_workers: int = None, # Processes; 0 and 1 stay in this one, None starts some where there is enough to do
+    n_workers: int = None, # Processes; 0 and 1 stay in this one, None starts one for every five million characters
 ) -> Iterable: # An iterator of `f(batch)`, in the order of the batches
     "`f` of each of `batches`, in as many processes as it is worth"
     n_workers = min(_workers(n_chars, n_workers), len(batches))
@@ -312,17 +315,20 @@ def _pooled(f, batches, n_workers):
 
 def _new_lock(): _memo().lock = Lock()
 
-# %% ../nbs/01_tokens.ipynb #31ea4c42
+# %% ../nbs/01_tokens.ipynb #38e59be4
 _re_surrogate = re.compile('[\ud800-\udfff]')
 
-# %% ../nbs/01_tokens.ipynb #037f25c7
+def _listed(texts):
+    if isinstance(texts, (str, bytes, Mapping)) or not isinstance(texts, Iterable) or getattr(texts, 'ndim', 1) != 1:
+        raise TypeError(f'tokenize takes a list of texts, found one {type(texts).__name__}: put a text into a list, take one column of a table.')
+    return list(texts)
+
+# %% ../nbs/01_tokens.ipynb #98df01ac
 def check_texts(
-    texts: list, # Should each be a str
-) -> list: # The same
+    texts: list, # Any iterable; what is in it should be str
+) -> list: # The texts
     "The list of `texts`, when all are texts; otherwise a TypeError or ValueError that names the first that is none"
-    if isinstance(texts, (str, bytes)) or not isinstance(texts, Iterable):
-        raise TypeError(f'tokenize takes a list of texts, found one {type(texts).__name__}: put a text into a list.')
-    texts = list(texts)
+    texts = _listed(texts)
     for i,o in enumerate(texts):
         if not isinstance(o, str): raise TypeError(
             f'texts[{i}] is {o!r:.40} of type {type(o).__name__}, where a str was expected: drop it or fill it in.')
@@ -330,11 +336,11 @@ def check_texts(
             f'texts[{i}] holds half a surrogate pair, {m[0]!r}, at character {m.start()}: read it again as UTF-8.')
     return texts
 
-# %% ../nbs/01_tokens.ipynb #f8fa901f
+# %% ../nbs/01_tokens.ipynb #8c36e981
 def tokenize(
-    texts: list, # Texts, each a str
-    n_workers: int = None, # Processes; 0 and 1 stay in this one, None starts some where there is enough to do
-) -> list: # For each text the list of its tokens; the first one is `BOS`
+    texts: list, # Texts, each a str; any iterable, a column of a table for one
+    n_workers: int = None, # Processes; 0 and 1 stay in this one, None starts one for every five million characters
+) -> list: # For each text the list of its tokens, each a str; the first one is `BOS`
     "The tokens of each text, equal to those of fastai's `WordTokenizer` with its default rules"
     texts = check_texts(texts)
     batches, n_chars = [texts[i:i + 256] for i in range(0, len(texts), 256)], sum(map(len, texts))

@@ -12,6 +12,7 @@ from pathlib import Path
 from random import Random
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from imdb_lm import cache
@@ -66,9 +67,25 @@ def test_hostile_texts(home): assert rows(cached_tokens(HOSTILE, home)) == token
 
 def test_no_texts(home): assert rows(cached_tokens([], home)) == rows(cached_tokens([], home)) == []
 
+
+def test_any_iterable_of_texts_or_files(folder, reviews, home, made):
+    "A filtered column has no row 0, a generator no length"
+    table = pd.DataFrame({'text': ['no review', *reviews]})
+    for items in (table.text[1:], iter(reviews), np.array(reviews, object)): assert rows(cached_tokens(items, str(home))) == tokenize(reviews)
+    assert rows(cached_tokens(iter(review_files(folder)), home)) == tokenize(reviews)
+    assert len(made) == 2
+    with pytest.raises(TypeError, match='found one DataFrame'): cached_tokens(table, home)
+
+
+def test_texts_from_the_end():
+    corpus = Corpus.of([['a', 'b'], [], ['c']])
+    assert [corpus[i] for i in (-1, -2, -3, np.int64(-3))] == [['c'], [], ['a', 'b'], ['a', 'b']]
+    for i,o in ((3, corpus), (-4, corpus), (0, Corpus.of([])), (-1, Corpus.of([]))):
+        with pytest.raises(IndexError): o[i]
+
 def test_a_corpus_of_rows():
     want = [['a', 'b'], [], ['b']]
-    got = Corpus.of(want)
+    got = Corpus.of(iter(want))
     assert rows(got) == want and got.words == ['a', 'b'] and got.counts.tolist() == [1, 2]
 
 
@@ -98,6 +115,7 @@ def test_changes_are_seen(folder, home, made, change):
 def test_a_text_changed_in_a_list(reviews, home, made):
     cached_tokens(reviews, home)
     cached_tokens(list(reviews), home)
+    cached_tokens(reviews, home, verify=True)
     assert len(made) == 1
     for other in ([*reviews[:-1], 'A film.'], reviews[::-1], reviews[:-1], [''.join(reviews[:2]), '', *reviews[2:]]):
         assert rows(cached_tokens(other, home)) == tokenize(other)
@@ -243,6 +261,20 @@ def test_what_was_not_used_for_a_month_goes(reviews, home):
     cached_tokens(reviews, home)      # used again
     cached_tokens(reviews[:40], home) # made
     assert sorted(len(np.load(o)) for o in home.glob('*/ends.npy')) == [40, 60]
+
+
+def test_nothing_else_goes(reviews, home):
+    "The folder of caches may be one where somebody keeps other things, of any age"
+    for o in ('thesis', 'part-one', 'a'*32, 'f'*31): (home/o).mkdir(parents=True)
+    for o in ('thesis/ids.npy', 'part-one/ids.npy', 'f'*31 + '/ids.npy', 'letter'): (home/o).write_text('precious')
+    (home/'link').symlink_to('nowhere')
+    long_ago = time.time() - 400*86400
+    for o in home.iterdir(): os.utime(o, (long_ago, long_ago), follow_symlinks=False)
+    before = set(home.rglob('*'))
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        cached_tokens(reviews, home)
+    assert before < set(home.rglob('*'))
 
 
 def test_the_clock_may_jump(reviews, home, monkeypatch):

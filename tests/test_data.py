@@ -442,6 +442,26 @@ def test_review_files_of_another_folder(corpus):
     assert {o.parent.name for o in files} == {'c', 'pos', 'neg', 'models', 'more'}
 
 
+def test_review_files_sort_as_paths_do(tmp_path):
+    "A folder before those whose names go on: / before - and space, which are before it in ASCII"
+    for o in ('a', 'a-b', 'a b', 'a.c'):
+        (tmp_path/o).mkdir()
+        (tmp_path/o/'1.txt').touch()
+    assert [o.parent.name for o in review_files(tmp_path)] == ['a', 'a b', 'a-b', 'a.c'] == [o.parent.name for o in sorted(tmp_path.glob('*/*'))]
+
+
+def test_links_are_followed_but_not_in_a_circle(corpus):
+    (corpus/'more').mkdir()
+    (corpus/'more'/'new.txt').write_text('A review')
+    (corpus/'train'/'linked').symlink_to('../more')
+    assert list(review_files(corpus)) == sorted(get_text_files(corpus, folders=['train', 'test', 'unsup']))
+    before = [str(o) for o in review_files(corpus)]
+    for o in 'ab': (corpus/'train'/o).symlink_to('.')
+    (corpus/'more'/'up').symlink_to('..')
+    assert [str(o) for o in review_files(corpus)] == before
+    assert len(before) == 12
+
+
 def test_no_review_files(tmp_path):
     (tmp_path/'empty').mkdir()
     with pytest.raises(FileNotFoundError, match='there is no folder .*none'): review_files(tmp_path/'none')
@@ -475,6 +495,7 @@ def test_unreadable_file_is_named(bad, at, what, tmp_path):
 def test_read_reviews_at_the_door(tmp_path):
     assert read_reviews([]) == []
     (tmp_path/'a.txt').touch()
+    assert read_reviews(tmp_path.glob('*.txt')) == ['']
     with pytest.raises(LookupError, match='replcae'): read_reviews([tmp_path/'a.txt'], errors='replcae')
     with pytest.raises(FileNotFoundError, match='b.txt'): read_reviews([tmp_path/'b.txt'])
 

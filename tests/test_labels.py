@@ -9,7 +9,7 @@ import pytest
 from fastai.text.all import awd_lstm_lm_config, set_seed, tokenize_df
 
 from imdb_lm.data import read_review, review_files
-from imdb_lm.labels import UNMARKED, file_stars, mark, mark_all
+from imdb_lm.labels import UNMARKED, as_label, chosen_label, column_labels, file_stars, known_labels, mark, mark_all
 from imdb_lm.learner import language_model, lm_learner, save_lm
 from imdb_lm.loader import lm_dls
 from imdb_lm.mini import mini_reviews
@@ -38,6 +38,26 @@ def test_fields_are_fastais():
     corpus = dls.train_ds.tokenizer.corpus
     marked = [i for i in range(len(table)) if corpus[i][1] == 'xxfld']
     assert len(marked) > 90 and all(corpus[i] == list(theirs[i]) for i in marked)
+
+def test_long_numbers_stay_apart():
+    "Of six digits and more: years with months, ids"
+    assert column_labels(pd.Series([20240101, 20240102, None])) == ['20240101', '20240102', None]
+    assert [as_label(o) for o in (np.float32(8.1), np.float64(9), np.int64(9), 0.5, -1e300)] == ['8.1', '9', '9', '0.5', '-1e+300']
+
+@pytest.mark.parametrize('kind', ['Int64', 'Float64', 'string', 'category', 'boolean', object])
+def test_gaps_in_the_types_of_pandas(kind):
+    column = pd.Series([1, None, 0]).astype('Int64').astype(kind)
+    one, gap, zero = column_labels(column)
+    assert gap is None and (one, zero) == (('True', 'False') if kind == 'boolean' else ('1', '0'))
+
+def test_words_that_are_no_numbers():
+    "`nan` is not less and not more than a number: sorted among them it left them in any order"
+    for odd in ('nan', 'inf', '-inf', 'NaN', '1.0.2', '.'):
+        labels = ['10', odd, '2', '1', '9']
+        for _ in labels:
+            labels.append(labels.pop(0))
+            assert known_labels(labels) == ['1', '2', '9', '10', odd]
+        assert [chosen_label(dict(name='stars', values=known_labels(labels)), sentiment=o) for o in ('neg', 'pos')] == ['1', '10']
 
 def test_few_go_without():
     texts = mark_all(['text']*10_000, ['9']*10_000)
@@ -121,5 +141,5 @@ def test_empty_columns(table, column, says):
     with pytest.raises(ValueError, match=says): lm_dls(table.assign(mood=column), bs=16, label='mood')
 
 def test_unknown_columns(table):
-    with pytest.raises(ValueError, match="no column 'moods' but 'text', 'mood'"): lm_dls(table, bs=16, label='moods')
+    with pytest.raises(ValueError, match="no columns 'moods' but 'text', 'mood'"): lm_dls(table, bs=16, label='moods')
     with pytest.raises(ValueError, match="one label, 'stars'"): lm_dls(mini_reviews(), bs=16, label='mood')

@@ -2,6 +2,8 @@
 import os
 import random
 import shutil
+import subprocess
+import sys
 from functools import partial
 from pathlib import Path
 
@@ -19,9 +21,10 @@ from fastai.text.data import LMDataLoader, LMTensorText, TextBlock
 from fastai.text.models.awdlstm import awd_lstm_lm_config
 
 import imdb_lm.loader as loader
+from imdb_lm.cache import Corpus
 from imdb_lm.data import review_files
 from imdb_lm.learner import lm_learner
-from imdb_lm.loader import as_source, dls_summary, held_out_texts, lm_dblock, lm_dls
+from imdb_lm.loader import as_source, dls_summary, held_out_texts, lm_dblock, lm_dls, table_texts
 
 small_dls = partial(lm_dls, bs=4, seq_len=60, min_freq=2)
 SIZES = {**awd_lstm_lm_config, 'emb_sz': 8, 'n_hid': 12, 'n_layers': 2}
@@ -157,6 +160,14 @@ def test_parquet(reviews, tmp_path):
     assert all_batches(small_dls(tmp_path/'a.parquet')) == all_batches(small_dls(reviews))
 
 
+@pytest.mark.parametrize('index', [range(100, 160), range(59, -1, -1), [0]*60])
+def test_an_index_is_no_order(reviews, index):
+    "Of a table that was filtered, sorted or put together; whether it goes through `as_source` or not"
+    table, want = pd.DataFrame({'text': reviews, 'label': 'a'}, index=index), small_dls(reviews)
+    block = lm_dblock(table, min_freq=2)
+    for dls in (small_dls(table), block.dataloaders(table, bs=4, seq_len=60)): assert dls.vocab == want.vocab and all_batches(dls) == all_batches(want)
+
+
 def test_a_dataframe_is_left_as_it_was(reviews):
     table = pd.DataFrame({'review': reviews, 'tokens': 1}, index=range(len(reviews), 0, -1))
     copy = table.copy()
@@ -215,6 +226,19 @@ def test_test_dl_and_predict(corpus, reviews, tmp_path):
         with learn.no_bar(): assert len(learn.validate()) == 3
 
 
+def test_test_dl_of_another_table(reviews):
+    "With the columns of the first; one of them may be called as the loader's own"
+    table = pd.DataFrame({'review': reviews, 'place': range(60), 'n': 1})
+    for cols in ('review', ['n', 'review'], 'place'):
+        if cols == 'place': table = table.drop(columns='place').rename(columns={'review': 'place'})
+        dls = small_dls(table, text_col=cols, min_freq=1)
+        test = dls.test_dl(table[5:])
+        want = [dls.train_ds.tokenizer.corpus[i] for i in range(5, 60)]
+        assert [[dls.vocab[i] for i in o[0]] for o in test.dataset] == want
+        assert batches(test)[0][0] == batches(dls.test_dl(table_texts(table, cols)[5:]))[0][0]
+    refuses(lambda: dls.test_dl(table[['n']]).one_batch(), "no columns 'place' but 'n'")
+
+
 def test_test_dl_of_other_files(corpus, tmp_path):
     dls = small_dls(corpus)
     (tmp_path/'new.txt').write_text('A new film.')
@@ -240,6 +264,12 @@ def test_min_freq(reviews, min_freq):
     counter = dls.train_ds.tokenizer.counter
     assert set(dls.vocab[9:]) - {'xxfake'} == {w for w,n in counter.items() if n >= min_freq} - set(dls.vocab[:9])
 
+
+@pytest.mark.parametrize('kind', [tuple, iter, np.array, pd.Series])
+def test_any_list_is_a_vocab(reviews, kind):
+    vocab = small_dls(reviews).vocab
+    dls = small_dls(reviews, vocab=kind(vocab))
+    assert type(dls.vocab) is list and dls.vocab == vocab and all_batches(dls) == all_batches(small_dls(reviews))
 
 def test_max_vocab(reviews):
     dls = small_dls(reviews, max_vocab=50)
@@ -272,6 +302,8 @@ def test_the_seed_chooses(corpus, reviews):
     assert held_out_texts(corpus) == held_out_texts(reviews) == [o.read_text(encoding='utf-8') for o in held_out()]
     assert held_out_texts(corpus, 0.3, 7) == [o.read_text(encoding='utf-8') for o in held_out(valid_pct=0.3, seed=7)]
     assert held_out_texts(corpus, 1) == reviews
+    refuses(lambda: held_out_texts(reviews[:5]), 'of 5 reviews none is left for validation')
+    for o in (0, 2, float('nan'), None): refuses(lambda: held_out_texts(reviews, o), 'valid_pct=.* cannot be')
 
 
 def test_the_order_on_the_disk_does_not_matter(corpus, tmp_path, monkeypatch):
@@ -306,11 +338,12 @@ def test_a_column_is_held_out(reviews):
     assert dls.valid_ds.items.index.tolist() == list(range(3, 60, 5))
 
 
-@pytest.mark.parametrize('valid', [[5, 3, 59], np.array([5, 3, 59]), (5, 3, 59)])
+@pytest.mark.parametrize('valid', [list, np.array, tuple, iter, torch.tensor, lambda o: pd.Series(o, index=[7, 8, 9])])
 def test_indices_are_held_out(corpus, reviews, valid):
+    valid = valid([5, 3, 59])
     files = review_files(corpus)
     assert small_dls(corpus, valid=valid).valid_ds.items == [files[i] for i in (5, 3, 59)]
-    dls = small_dls(reviews, valid=valid)
+    dls = small_dls(reviews, valid=[5, 3, 59])
     assert dls.valid_ds.items.index.tolist() == [5, 3, 59] and len(dls.train_ds) == 57
 
 
@@ -351,6 +384,14 @@ def test_nothing_is_written(corpus, tmp_path):
         assert state(tmp_path) == before
     finally:
         for o in folders: o.chmod(0o755)
+
+
+def test_a_home_that_cannot_be_written(tmp_path):
+    "In a container, say: fastai cannot even write its settings there"
+    (tmp_path/'file').touch()
+    code = "from imdb_lm.loader import lm_dls; print(len(lm_dls([f'The film {i} is good.' for i in range(60)], bs=4).train_ds))"
+    done = subprocess.run([sys.executable, '-c', code], env={**os.environ, 'FASTAI_HOME': str(tmp_path/'file'/'home')}, capture_output=True, text=True)
+    assert done.stdout == '54\n' and 'the tokens are kept for this run only; set FASTAI_HOME to keep them' in done.stderr, done.stderr
 
 
 # ---- bad input
@@ -467,16 +508,18 @@ def test_rows_of_unequal_length(tmp_path):
     refuses(lambda: lm_dls(tmp_path/'b.csv'), 'cannot be read as .csv|row 1 holds nan')
 
 def test_lines_that_are_no_objects(tmp_path):
-    for text in ('[1, 2]\n', '"A film."\n', '5\n', '{"review": "A film."}\n'):
+    for text in ('[1, 2]\n', '"A film."\n', '5\n', '{"review": "A film."}\n', '{"text": "A film."}\nnull\n', '['*100_000):
         (tmp_path/'a.jsonl').write_text(text)
         refuses(lambda: lm_dls(tmp_path/'a.jsonl'), "no columns 'text' but .*: name the column of texts as text_col|cannot be read")
     (tmp_path/'a.jsonl').write_text('{"text": "A film."}\n{"text": ["A film."]}\n')
     refuses(lambda: lm_dls(tmp_path/'a.jsonl'), 'row 1 holds .* where a text should be')
 
 
-@pytest.mark.parametrize('source', [None, 5, object()])
+@pytest.mark.parametrize('source', [None, 5, object(), {'text': ['a']}, (o for o in 'ab')])
 def test_no_source(source):
     with pytest.raises(TypeError): lm_dls(source)
+
+def test_a_text_is_no_path(): refuses(lambda: lm_dls('A fine film. '*500), 'A fine film.*is not there: give a folder', FileNotFoundError)
 
 
 @pytest.mark.parametrize('kwargs,match', [
@@ -501,25 +544,59 @@ def test_no_source(source):
     (dict(valid=[-1]), 'valid holds -1'),
     (dict(valid=[True, False]), 'valid holds True'),
     (dict(valid=np.array([False, True])), 'valid holds (np.False_|False)'),
-    (dict(n_workers=-1), 'n_workers is -1'),
+    (dict(n_workers=-1), 'n_workers=-1 cannot be: it is a whole number of at least 0'),
+    (dict(n_workers=1.5), 'n_workers=1.5 cannot be'),
+    (dict(bs=True), 'bs=True cannot be'),
+    (dict(max_vocab=1e5), 'max_vocab=100000.0 cannot be'),
+    (dict(max_vocab=None), 'max_vocab=None cannot be'),
+    (dict(min_freq=float('nan')), 'min_freq=nan cannot be: it is a whole number of at least 0'),
+    (dict(valid_pct=None), 'valid_pct=None cannot be'),
+    (dict(valid_pct='0.1'), "valid_pct='0.1' cannot be"),
+    (dict(valid=[3, 3]), 'valid holds 3 more than once: give each index once'),
+    (dict(valid=[3.]), 'valid holds 3.0, but it gives the indices'),
+    (dict(valid=['a.txt']), "valid holds 'a.txt', but it gives the indices"),
 ])
 def test_bad_arguments(corpus, kwargs, match): refuses(lambda: lm_dls(corpus, **kwargs), match)
 
 def test_bad_valid_of_a_table(reviews):
-    refuses(lambda: lm_dls(reviews, valid='is_valid'), "the table has no column 'is_valid': valid names a column of True and False")
+    refuses(lambda: lm_dls(reviews, valid='is_valid'), "the table has no columns 'is_valid' but 'text': valid names a column of True and False")
+    for valid in (5, 0.1): refuses(lambda: lm_dls(reviews, valid=valid), f'valid={valid} cannot be: it names a folder or a column, or is a list of indices', TypeError)
+
+@pytest.mark.parametrize('odd', [None, float('nan'), pd.NA, 'True', 'no', '', 2])
+def test_a_column_that_says_neither_true_nor_false(reviews, odd):
+    "A gap and a word were taken for True: the rows were held out"
+    table = pd.DataFrame({'text': reviews, 'is_valid': [False, True, odd]*20})
+    refuses(lambda: lm_dls(table, valid='is_valid'), "the column 'is_valid' holds .*: valid names a column of True and False, with one of them in each row")
+
+@pytest.mark.parametrize('kind', ['bool', 'boolean', 'int', 'Int64', 'float', 'category', object])
+def test_true_and_false_in_the_types_of_pandas(reviews, kind):
+    table = pd.DataFrame({'text': reviews, 'is_valid': pd.Series([i%5 == 3 for i in range(60)]).astype(kind)})
+    assert small_dls(table, valid='is_valid').valid_ds.items.index.tolist() == list(range(3, 60, 5))
+
+def test_columns_of_one_name(reviews):
+    table = pd.DataFrame({'text': reviews, 'n': 1})
+    table = pd.concat([table, table[['n']]], axis=1)
+    assert all_batches(small_dls(table)) == all_batches(small_dls(reviews))
+    for role in ('label', 'valid'): refuses(lambda: lm_dls(table, **{role: 'n'}), "the table has 2 columns 'n' but 'text', 'n', 'n'")
 
 def test_no_tokenizer(reviews): # in a process of its own it would be waited for, for ever
     for tok in ('spacy', 5): refuses(lambda: lm_dls(reviews, tok=tok), 'is no tokenizer: give one of fastai', TypeError)
 
+def test_a_tokenizer_that_fails(reviews):
+    "In fastai's processes it would be waited for, for ever"
+    class Fails:
+        def __call__(self, texts): raise OSError('no model')
+    with pytest.raises(OSError, match='no model'): lm_dls(reviews, tok=Fails(), n_workers=2)
+
+def test_numbers_of_numpy(reviews):
+    dls = small_dls(reviews, bs=np.int64(4), seq_len=np.int32(60), min_freq=np.int64(2), max_vocab=np.int64(60000), valid_pct=np.float64(0.1), n_workers=np.int64(1))
+    assert (type(dls.bs), type(dls.seq_len)) == (int, int) and all_batches(dls) == all_batches(small_dls(reviews))
+
 def test_the_block_checks_too(corpus, tmp_path):
     refuses(lambda: lm_dblock(tmp_path/'nowhere'), 'is not there', FileNotFoundError)
     refuses(lambda: lm_dblock(corpus, valid_pct=2), 'valid_pct=2')
+    refuses(lambda: lm_dblock(['a', 'b'], errors='whatever'), 'whatever', LookupError)
     refuses(lambda: lm_dblock(corpus).dataloaders(tmp_path), 'no .txt files')
-
-
-def test_as_source(corpus, reviews):
-    assert as_source(str(corpus)) == corpus
-    assert as_source(reviews).text.tolist() == reviews
 
 
 # ---- the loader: batch for batch fastai's LMDataLoader
@@ -589,11 +666,13 @@ def test_get_preds_and_show_results(reviews, tmp_path, capsys):
     assert capsys.readouterr().out # a table, or the name of one where nothing can show it
 
 
-def test_tokens_stay_on_disk_and_out_of_exports(reviews, tmp_path):
+def test_tokens_stay_on_disk_and_out_of_exports(corpus, reviews):
     dls = small_dls(reviews)
     tok = dls.train_ds.tokenizer
     assert isinstance(tok.corpus.ids.base, np.memmap)
     assert tok.__getstate__()['corpus'] is None
+    tok = small_dls(corpus).train_ds.tokenizer
+    assert len(tok.places) == 60 and tok.__getstate__()['places'] == {}
 
 
 # ---- several columns, tables with gaps
@@ -614,6 +693,43 @@ def test_a_column_of_several_with_gaps(reviews):
     refuses(lambda: lm_dls(table, text_col=['titel', 'text']), "no columns 'titel' but 'title', 'text'")
 
 
+def test_columns_by_number_and_in_any_list(reviews):
+    "A table without a header has numbers for names"
+    want = small_dls(pd.DataFrame({'n': 1, 'text': reviews}), text_col=['n', 'text'])
+    for cols in (('n', 'text'), pd.Index(['n', 'text'])):
+        dls = small_dls(pd.DataFrame({'n': 1, 'text': reviews}), text_col=cols)
+        assert dls.vocab == want.vocab and all_batches(dls) == all_batches(want)
+    assert all_batches(small_dls(pd.DataFrame(reviews), text_col=0)) == all_batches(small_dls(reviews))
+    refuses(lambda: lm_dls(reviews, text_col=[]), 'text_col=.. names no column')
+    refuses(lambda: lm_dls(reviews, text_col=None), "no columns None but 'text'")
+
+@pytest.mark.parametrize('kind', ['string', 'category', object])
+def test_texts_in_the_types_of_pandas(reviews, kind):
+    table = pd.DataFrame({'text': ['no review', *reviews]}).astype(kind)[1:]
+    assert all_batches(small_dls(table)) == all_batches(small_dls(reviews)) and table_texts(table, 'text') == reviews
+    table.iloc[4] = None
+    with pytest.raises(ValueError, match='row 4 holds (None|nan|<NA>) where a text should be'): table_texts(table, 'text')
+
+def test_json_says_what_is_a_text(tmp_path):
+    "pandas would make a number of `007`, and a date of whatever is called so"
+    (tmp_path/'a.jsonl').write_text('{"text": "5", "label": "007", "date": "2020-01-01"}\n{"text": "6", "label": null, "date": "x"}\n')
+    table = as_source(tmp_path/'a.jsonl')
+    assert table_texts(table, 'text') == ['5', '6'] and loader.corpus_labels(table, 'label') == ['007', None]
+    assert loader.corpus_labels(table, 'date') == ['2020-01-01', 'x']
+    (tmp_path/'b.jsonl').write_text('\n{"text": "a\u2028b", "n": 9}\n \n{"text": "c", "n": null}\n', encoding='utf-8-sig', newline='\r\n')
+    table = as_source(tmp_path/'b.jsonl')
+    assert table_texts(table, 'text') == ['a\u2028b', 'c'] and loader.corpus_labels(table, 'n') == ['9', None]
+
+def test_suffixes_of_windows(reviews, tmp_path):
+    pd.DataFrame({'text': reviews}).to_csv(tmp_path/'A.CSV', index=False, lineterminator='\r\n', encoding='utf-8-sig')
+    assert as_source(tmp_path/'A.CSV').text.tolist() == reviews
+
+def test_parquet_without_pyarrow(tmp_path, monkeypatch):
+    def missing(path): raise ImportError('Unable to find\na usable engine')
+    monkeypatch.setitem(loader._readers, '.parquet', missing)
+    (tmp_path/'a.parquet').touch()
+    refuses(lambda: as_source(tmp_path/'a.parquet'), 'a.parquet cannot be read without pyarrow: pip install pyarrow', ImportError)
+
 def test_words_that_pandas_takes_for_gaps(tmp_path):
     words = ['NA', 'null', 'None', 'nan', 'A film.']*4
     for file,sep in (('a.csv', ','), ('a.tsv', '\t')):
@@ -628,7 +744,7 @@ def test_whatever_holds_texts(reviews, kind): assert all_batches(small_dls(kind(
 # ---- vocabularies that cannot be
 
 @pytest.mark.parametrize('kwargs,match', [
-    (dict(max_vocab=0), 'max_vocab=0 cannot be'), (dict(max_vocab=9), 'the 9 special tokens are in it'), (dict(max_vocab=-5), 'max_vocab=-5 cannot be'),
+    (dict(max_vocab=9), 'max_vocab=9 cannot be: it is a whole number of at least 10'), (dict(max_vocab=-5), 'max_vocab=-5 cannot be'),
     (dict(vocab=['a', 'b']), r"vocab begins with \['a'\]: its first word is 'xxunk'"), (dict(vocab=[]), 'its first word is'),
     (dict(vocab=['xxunk', 'a', 'b', 'a']), "vocab has 'a' more than once"),
 ])
@@ -644,3 +760,9 @@ def test_near_duplicates(reviews):
     assert found([old, *reviews[1:]]) == found([*reviews[:58], reviews[3][:len(reviews[3])//4] + reviews[58], reviews[59]]) == 0
     assert found([old, *reviews[1:58], old, reviews[59]]) == 1
     assert found([old, *reviews[1:58], reviews[58][:100] + old, old]) == 2
+
+
+def test_what_two_texts_make_together_is_no_duplicate():
+    "Texts of six tokens, twice in the same order: a stretch of eight would be of two"
+    texts = [[f'{i}.{j}' for j in range(6)] for i in range(200)]
+    assert loader.near_duplicates(Corpus.of(texts*2), np.arange(200, 400)).tolist() == []

@@ -200,13 +200,14 @@ def test_damaged_folder_is_made_again(few, tmp_path, harm):
     assert texts(mini_reviews(path)) == few
     assert list(tmp_path.iterdir()) == [path]
 
-@pytest.mark.parametrize('content', ['note.txt', 'about.json', 'train/pos/0_9.txt'])
-def test_foreign_folder_is_refused(tmp_path, content):
-    file = tmp_path/'mine'/content
+@pytest.mark.parametrize('name', ['note.txt', 'about.json', 'train/pos/0_9.txt'])
+@pytest.mark.parametrize('content', ['{"made_by": "somebody else"}', '['*100_000])
+def test_foreign_folder_is_refused(tmp_path, name, content):
+    file = tmp_path/'mine'/name
     file.parent.mkdir(parents=True)
-    file.write_text('{"made_by": "somebody else"}')
+    file.write_text(content)
     with pytest.raises(ValueError, match='is not a corpus that mini_reviews made: choose another folder or move it away'): mini_reviews(tmp_path/'mine')
-    assert file.read_text() == '{"made_by": "somebody else"}' and list(tmp_path.iterdir()) == [tmp_path/'mine']
+    assert file.read_text() == content and list(tmp_path.iterdir()) == [tmp_path/'mine']
 
 def test_file_in_the_way_is_refused(tmp_path):
     (tmp_path/'mini').write_text('precious')

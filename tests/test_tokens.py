@@ -223,9 +223,12 @@ def test_the_memo_is_bounded():
 
 def test_an_interrupted_batch_leaves_no_harm(monkeypatch):
     memo = tokens._Memo()
-    def stop(*args): raise KeyboardInterrupt
+    make = tokens._piece_tokens
+    def stop(*args):
+        yield next(make(*args))
+        raise KeyboardInterrupt
     with monkeypatch.context() as m, pytest.raises(KeyboardInterrupt):
-        m.setattr(tokens, '_by_spacy', stop)
+        m.setattr(tokens, '_piece_tokens', stop)
         memo.tokenize(["a well-made film, isn't it?"])
     assert memo.tokenize(["a well-made film, isn't it?"]) == stock_tokens(["a well-made film, isn't it?"])
 
@@ -267,12 +270,13 @@ def test_only_runs_beyond_a_thousand_characters_differ():
 
 # bad input
 
-@pytest.mark.parametrize('texts,kind', [('a text', 'str'), (b'a text', 'bytes'), (None, 'NoneType'), (3, 'int')])
+@pytest.mark.parametrize('texts,kind', [('a text', 'str'), (b'a text', 'bytes'), (None, 'NoneType'), (3, 'int'), ({'a': 'text'}, 'dict'),
+                                        (pd.DataFrame({'text': ['a']}), 'DataFrame'), (np.array([['a', 'b']]), 'ndarray')])
 def test_one_thing_is_no_list(texts, kind):
     with pytest.raises(TypeError, match=f'list of texts, found one {kind}'): tokenize(texts)
 
 
-@pytest.mark.parametrize('bad', [None, float('nan'), 3, b'a', ['a']])
+@pytest.mark.parametrize('bad', [None, float('nan'), pd.NA, 3, b'a', ['a']])
 def test_a_text_that_is_none(bad):
     with pytest.raises(TypeError, match=r'texts\[2\] is .*where a str was expected'): tokenize(['a', 'b', bad])
 
@@ -283,9 +287,9 @@ def test_half_a_surrogate_pair():
     with pytest.raises(ValueError, match=match): tokenize(['é', text])
 
 
-@pytest.mark.parametrize('n_workers', [-1, -5])
-def test_fewer_processes_than_none(n_workers):
-    with pytest.raises(ValueError, match='n_workers'): tokenize(['a'], n_workers)
+@pytest.mark.parametrize('n_workers', [-1, -5, 1.5, float('nan'), '2'])
+def test_no_number_of_processes(n_workers):
+    with pytest.raises(ValueError, match='n_workers is .*: give a number of processes'): tokenize(['a'], n_workers)
 
 
 def test_any_iterable_of_texts():
