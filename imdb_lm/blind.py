@@ -5,31 +5,32 @@
 # %% auto #0
 __all__ = ['ANSWERS', 'Opening', 'openings', 'chance', 'blind_test', 'tell_score']
 
-# %% ../nbs/06d_blind.ipynb #49f242eb
+# %% ../nbs/06d_blind.ipynb #3dd9d82c
 import math, random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import NamedTuple
 
 from .generate import Writing
-from .model import LanguageModel
+from .model import LanguageModel, check_whole
 from .text import detokenize
-from .tokens import UNK, tokenize
+from .tokens import UNK, check_texts, tokenize
 
-# %% ../nbs/06d_blind.ipynb #59e11c67
+# %% ../nbs/06d_blind.ipynb #167d0e02
 class Opening(NamedTuple):
     "The beginning of a review"
-    text: str
+    text: str  # As it is shown
     real: bool # Did a person write it?
 
 def openings(
     lm: LanguageModel, # The model
     texts: list, # list of str: held-out reviews
-    n: int = 20, # How many to show
-    n_words: int = 40, # Tokens of each
-    temperature: float = 0.75, # Of the model's; 0 is greedy, below 1 safer, above 1 wilder
-    seed: int = 42, # The same seed gives the same openings
-) -> list: # list of Opening
-    "Real and written openings, at random"
+    n: int = 20, # How many to show, >= 1
+    n_words: int = 40, # Tokens of each, >= 1: about three lines
+    temperature: float = 0.75, # Of the model's; 0 is greedy, below 1 safer, above 1 wilder; the default of `generate`
+    seed: int = 42, # >= 0. The same seed gives the same openings
+) -> list: # list of n `Opening`
+    "Real and written openings, at random; `ValueError` if too few of `texts` are long enough and of known words"
+    texts, n, n_words, seed = check_texts(texts), check_whole('n', n), check_whole('n_words', n_words), check_whole('seed', seed, 0)
     rng = random.Random(seed)
     coins = [rng.random() < .5 for _ in range(n)]
     real = iter(_real(lm, rng.sample(texts, len(texts)), sum(coins), n_words))
@@ -51,16 +52,16 @@ def _written(lm, n, n_words, temperature, seed):
     writing = Writing(lm, [''], n_words=n_words, min_words=n_words, n=n, temperature=temperature, seed=seed)
     return [[lm.vocab[o] for o in row.new] for row in writing.in_order()]
 
-# %% ../nbs/06d_blind.ipynb #c15af5e1
+# %% ../nbs/06d_blind.ipynb #208b75cb
 def chance(
-    right: int, # Right guesses
+    right: int, # Right guesses, 0 to `n`
     n: int, # Of how many
-) -> float: # 0 to 1
-    "How likely guessing is right at least so often"
+) -> float: # 0 to 1; below 0.05 is more than luck, as it is usually read
+    "How likely guessing is right at least so often (the p-value of a sign test)"
     return sum(math.comb(n, k) for k in range(right, n+1))/2**n
 
-# %% ../nbs/06d_blind.ipynb #29419592
-ANSWERS = {'r': True, 'real': True, 'g': False, 'generated': False}
+# %% ../nbs/06d_blind.ipynb #3886e1ee
+ANSWERS = {'r': True, 'real': True, 'g': False, 'generated': False} # what may be typed, and whether it says real
 
 def _answer(ask):
     "True for real, False for generated"
@@ -68,10 +69,10 @@ def _answer(ask):
     return ANSWERS[answer]
 
 def blind_test(
-    shown: Iterable, # Of `Opening`, with a length
-    ask: Callable = input, # Called with a question; returns what was typed, or raises EOFError
-    say: Callable = print, # Called with what there is to show, str
-) -> dict: # n: guesses; right: of them; chance: that guessing is right at least so often; guesses: list of bool, what was taken for real
+    shown: list, # list of `Opening`
+    ask: Callable = input, # Called with a question; returns what was typed, str, or raises EOFError
+    say: Callable = print, # Called with what is to be shown, str
+) -> dict: # n: how many guesses; right: how many of them were right; chance: see `chance`; guesses: list of bool, True for what was taken for real
     "Show the openings one by one, ask which are real, and count"
     guesses = []
     try:
@@ -82,12 +83,12 @@ def blind_test(
     right = sum(g == o.real for g,o in zip(guesses, shown))
     return dict(n=len(guesses), right=right, chance=chance(right, len(guesses)), guesses=guesses)
 
-# %% ../nbs/06d_blind.ipynb #5739f400
+# %% ../nbs/06d_blind.ipynb #a6d60429
 def tell_score(
     res: dict, # From `blind_test`
-    shown: list, # The openings
-) -> str: # A few lines
-    "The score, and what was what"
+    shown: list, # The same list of `Opening`
+) -> str: # One or two lines
+    "The score, and which guesses were wrong"
     if not res['n']: return 'No guess was made.'
     wrong = [f'{i} was {"real" if o.real else "generated"}' for i,(o,g) in enumerate(zip(shown, res['guesses']), 1) if o.real != g]
     return (f'{res["right"]} of {res["n"]} right; by guessing one does as well or better with a probability of {res["chance"]:.1%}.\n'

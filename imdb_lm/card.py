@@ -5,29 +5,30 @@
 # %% auto #0
 __all__ = ['PROMPTS', 'SEED', 'IMDB', 'OTHERS', 'card_samples', 'model_card', 'write_card', 'read_report']
 
-# %% ../nbs/03c_card.ipynb #309d0d17
+# %% ../nbs/03c_card.ipynb #889b6a27
 import json, os
+from numbers import Real
 from pathlib import Path
-from shlex import join
+from shlex import join, quote
 
-from .model import LanguageModel, find_model, load_lm
+from .model import HUB, LanguageModel, find_model, load_lm
 
-# %% ../nbs/03c_card.ipynb #1ede42eb
+# %% ../nbs/03c_card.ipynb #e2f9f066
 PROMPTS = ['I like this movie because', 'This movie is terrible', 'This movie has great action'] # the post's
-SEED = 42
+SEED = 42 # of the reviews on a card
 
 def card_samples(
     lm: LanguageModel, # The model
-    name: str, # How its folder is called in the commands
-) -> list: # Pairs: a command, the review that it prints
+    name: str, # What its folder is called in the commands
+) -> list: # Pairs of str: a command, the review that it prints
     "Reviews for the card"
     asked = [(p, None) for p in PROMPTS] + [('This movie', o) for o in _extremes(lm.config.get('label'))]
     return [(join(['imdb_lm', 'generate', p, '--model', name, '--seed', str(SEED), *(['--label', o] if o else [])]),
              lm.generate(p, seed=SEED, label=o)[0]) for p,o in asked]
 
-def _extremes(label): return [label['values'][0], label['values'][-1]] if label else []
+def _extremes(label): return label['values'][:1] + label['values'][1:][-1:] if label else []
 
-# %% ../nbs/03c_card.ipynb #ec9cc176
+# %% ../nbs/03c_card.ipynb #d2645288
 _page = '''---
 language: en
 library_name: fastai
@@ -42,7 +43,7 @@ tags:
 An AWD-LSTM language model (Merity et al., 2017) that continues reviews in English, word by word: {n_layers} layers of {n_hid}, embeddings of {emb_sz}, {words:,} words. It was trained by imdb_lm{version}, and holds tensors and JSON only: reading it runs nothing.{steered}
 
 ```sh
-imdb_lm generate --model {name} "I like this movie because"
+imdb_lm generate --model {quoted} "I like this movie because"
 ```
 
 ## What it writes
@@ -69,64 +70,75 @@ It invents: names, plots and opinions are made up, also about films and people t
 IMDB = '''Movie reviews of IMDb, the Large Movie Review Dataset: A. Maas et al., *Learning Word Vectors for Sentiment Analysis*, ACL 2011; please cite it. The data set is for research, and its reviews belong to their writers. {counts}'''
 OTHERS = '''The texts are called `{name}`. {counts} What may be done with a model of them is for their owner to say.'''
 
-# %% ../nbs/03c_card.ipynb #11a9e1fb
+# %% ../nbs/03c_card.ipynb #66d3b366
+def _part(config, name, *numbers):
+    "The part `name` of a configuration, if it holds these numbers; else nothing"
+    part = config.get(name)
+    return part if isinstance(part, dict) and all(isinstance(part.get(o), Real) for o in numbers) else {}
+
 def _counts(data): return f'{data["reviews"]:,} reviews, and {data["held_out"]:,} more held out to judge by.' if data else ''
 
 def _data(config):
-    data = config.get('data') or {}
-    return (IMDB if data.get('name') == 'imdb' else OTHERS).format(name=data.get('name', 'unknown'), counts=_counts(data)).strip()
+    name = _part(config, 'data').get('name', 'unknown')
+    return (IMDB if name == 'imdb' else OTHERS).format(name=name, counts=_counts(_part(config, 'data', 'reviews', 'held_out'))).strip()
 
 def _recipe(config):
     "What is written down of the training"
-    r, drops = config.get('recipe'), config.get('dropouts') or {}
+    r, drops = _part(config, 'recipe', 'frozen_epochs', 'frozen_lr', 'epochs', 'lr'), _part(config, 'dropouts', *_part(config, 'dropouts'))
     stages = [] if not r else [f'epochs: {r[k]}, in one cycle up to a rate of {r[v]:g}' + what for k,v,what in
                                (('frozen_epochs', 'frozen_lr', ', with all but the last layer frozen'), ('epochs', 'lr', '')) if r[k]]
     lines = stages + [f'dropout: {", ".join(f"{k} {v:g}" for k,v in drops.items())}']*bool(drops)
-    lines += [', '.join(f'{k} {v}' for k,v in config.get('versions', {}).items())]
+    lines += [', '.join(f'{k} {v}' for k,v in _part(config, 'versions').items())]
     return '\n'.join(f'- {o}' for o in lines if o) or 'Not written down.'
 
 def _figures(config, report):
     "The report's figures, else those of the last epoch"
     if report: return ('On {reviews:,} held-out reviews: perplexity **{perplexity:.1f}** (each read on its own from its beginning; {stream_perplexity:.1f} as fastai computes it), '
                        '{bits_per_byte:.3f} bits per byte, accuracy {accuracy:.1%}, {unknown:.1%} unknown words.\n\n').format(**report['figures']) + f'Made by `{report["command"]}`.'
-    m = config.get('metrics') or {}
-    if 'perplexity' not in m: return 'Not measured: `imdb_lm evaluate` does, and `imdb_lm card --report` puts its figures here.'
+    m = _part(config, 'metrics', 'perplexity', 'accuracy')
+    if not m: return 'Not measured: `imdb_lm evaluate` does, and `imdb_lm card --report` puts its figures here.'
     return f'Perplexity {m["perplexity"]:.1f} and accuracy {m["accuracy"]:.1%} on the held-out reviews, as fastai computes them after the last epoch.'
 
-# %% ../nbs/03c_card.ipynb #7b471083
+# %% ../nbs/03c_card.ipynb #60f71e31
 def model_card(
     lm: LanguageModel, # The model
-    name: str, # How its folder is called
-    report: dict = None, # What `imdb_lm.report.report` found, and the `command`: the content of its report.json
+    name: str, # What its folder is called
+    report: dict = None, # From `read_report`; None: the figures of the last epoch, as the configuration has them
 ) -> str: # Markdown, with the head that the Hugging Face Hub reads
     "The page about a model"
     c = lm.config
     samples = '\n\n'.join(f'`{command}`\n\n> {" ".join(text.split())}' for command,text in card_samples(lm, name))
     label = c.get('label')
-    steered = f' It knows labels ({label["name"]}: {", ".join(label["values"])}), and can be asked for them.' if label else ''
-    version = f' with {", ".join(f"{k} {v}" for k,v in c["versions"].items() if k in ("fastai", "torch"))}' if c.get('versions') else ''
+    steered = f' It knows labels ({label["name"]}: {", ".join(label["values"])}), and can be asked for them.' if label and label['values'] else ''
+    versions = ', '.join(f'{k} {v}' for k,v in _part(c, 'versions').items() if k in ('fastai', 'torch'))
     sizes = {k: c[k] for k in ('n_layers', 'n_hid', 'emb_sz')}
-    return _page.format(**sizes, title=f'{name}: a language model of reviews', name=name, words=len(lm.vocab), version=version, steered=steered,
+    return _page.format(**sizes, title=f'{name}: a language model of reviews', quoted=quote(name), words=len(lm.vocab), version=versions and f' with {versions}', steered=steered,
                         samples=samples, figures=_figures(c, report), data=_data(c), recipe=_recipe(c))
 
+# %% ../nbs/03c_card.ipynb #144bd7b6
 def write_card(
-    folder: str|Path, # A model folder
-    report: Path = None, # The folder of a report, with its report.json
+    folder: str|Path, # A model folder on this machine
+    report: str|Path = None, # The folder of a report, with its report.json; None is without
 ) -> Path: # Its README.md
     "Put the model card into a model folder"
-    card = model_card(load_lm(folder), Path(folder).name, report and read_report(report))
-    path = find_model(folder)/'README.md'
-    path.with_name('.README.md').write_text(card, encoding='utf-8')
-    os.replace(path.with_name('.README.md'), path)
+    if str(folder).startswith(HUB[:-1]): raise ValueError(f'{folder} is a page on the Hub: make the card in a model folder, and push that')
+    card = model_card(load_lm(folder), Path(os.path.abspath(folder)).name, report and read_report(report))
+    path, tmp = (find_model(folder)/o for o in ('README.md', '.README.md'))
+    try:
+        tmp.write_text(card, encoding='utf-8')
+        os.replace(tmp, path)
+    finally: tmp.unlink(missing_ok=True)
     return path
 
+_FIGURES = 'reviews', 'perplexity', 'stream_perplexity', 'bits_per_byte', 'accuracy', 'unknown' # of a report, that a card shows
+
 def read_report(
-    folder: Path, # What `imdb_lm evaluate --report` was given
-) -> dict: # The content of its report.json
-    "The figures of a report"
+    folder: str|Path, # What `imdb_lm evaluate --report` was given
+) -> dict: # The content of its report.json: at least `command` and `figures`
+    "The figures of a report; `FileNotFoundError` where none is, `ValueError` where it is damaged"
     path = Path(folder)/'report.json'
     if not path.is_file(): raise FileNotFoundError(f'no report at {folder}: give the folder that `imdb_lm evaluate --report` wrote')
     try: res = json.loads(path.read_text(encoding='utf-8'))
     except (ValueError, RecursionError) as e: raise ValueError(f'{path} is damaged: {e}') from None
-    if not isinstance(res, dict) or not {'command', 'figures'} <= res.keys(): raise ValueError(f'{path} is damaged: figures or command missing')
+    if not isinstance(res, dict) or 'command' not in res or not _part(res, 'figures', *_FIGURES): raise ValueError(f'{path} is damaged: figures or command missing')
     return res

@@ -5,28 +5,29 @@
 # %% auto #0
 __all__ = ['PIECE', 'stream_perplexity', 'Speller', 'evaluate_lm']
 
-# %% ../nbs/06_evaluate.ipynb #d426b01b
+# %% ../nbs/06_evaluate.ipynb #a3ef3626
 from itertools import chain
 
 import numpy as np
 import torch
 from torch.nn import functional as F
 
-from .model import LanguageModel
+from .model import LanguageModel, check_whole
 from .processes import from_all, my_share
-from .tokens import SPECIAL_TOKENS, UNK, tokenize
+from .tokens import SPECIAL_TOKENS, UNK, check_texts, tokenize
 
-# %% ../nbs/06_evaluate.ipynb #ceaec9fc
+# %% ../nbs/06_evaluate.ipynb #8cad3027
 PIECE = 4*1024*1024 # Logits held at a time
 
 @torch.inference_mode()
 def stream_perplexity(
     lm: LanguageModel, # The model to judge
     texts: list, # list of str, read in this order
-    bs: int = 128, # Rows of a batch
-    seq_len: int = 72, # Tokens of a row in a batch
+    bs: int = 128, # Rows of a batch, >= 1; as for training, since they change the figure a little
+    seq_len: int = 72, # Tokens of a row in a batch, >= 1; fastai's default
 ) -> float: # >= 1; NaN if the model gives no finite numbers
-    "The perplexity that fastai's validation reports"
+    "The perplexity that fastai's validation reports; `ValueError` without any word"
+    bs, seq_len = check_whole('bs', bs), check_whole('seq_len', seq_len)
     ids = lm.numericalize(list(chain.from_iterable(tokenize(texts))))
     n, state, losses = len(ids) - 1, None, []
     if n < 1: raise ValueError('no words to judge: give at least one text that is not empty')
@@ -43,11 +44,11 @@ def _loss(lm, h, y):
     pieces = (o.flatten(0, 1).split(max(1, PIECE//len(lm.vocab))) for o in (h, y[...,None]))
     return sum(F.cross_entropy(lm.net.decoder(a).float(), b[:,0], reduction='sum').item() for a,b in zip(*pieces))/y.numel()
 
-# %% ../nbs/06_evaluate.ipynb #9e0d87e4
+# %% ../nbs/06_evaluate.ipynb #342ea564
 class Speller:
     "How many bits it takes to spell a word"
     def __init__(self,
-        vocab: list, # list of str: the words whose letters are counted
+        vocab: list, # list of str: the words whose letters are counted, each once; may be empty
     ):
         follows = np.ones((257, 257)) # 256 is both ends of a word
         for word in set(vocab).difference(SPECIAL_TOKENS, ['xxfake']): np.add.at(follows, self._pairs(word), 1)
@@ -57,17 +58,21 @@ class Speller:
         path = [256, *word.encode(), 256]
         return path[:-1], path[1:]
 
-    def __call__(self, word: str) -> float: return self.bits[self._pairs(word)].sum().item()
+    def __call__(self,
+        word: str, # Any word
+    ) -> float: # Bits, > 0
+        "What `word` costs, its end included"
+        return self.bits[self._pairs(word)].sum().item()
 
-# %% ../nbs/06_evaluate.ipynb #2a6006cb
+# %% ../nbs/06_evaluate.ipynb #759b21ef
 def evaluate_lm(
     lm: LanguageModel, # The model to judge
     texts: list, # list of str: reviews, best ones that it was not trained on; a str is one text
     bs: int = 128, # For `stream_perplexity`: rows of a batch
     seq_len: int = 72, # For `stream_perplexity`: tokens of a row in a batch
 ) -> dict: # reviews and tokens: counts; perplexity, of each review from its beginning, and stream_perplexity, as fastai's: >= 1; bits_per_byte > 0; accuracy and unknown: shares, 0 to 1
-    "How well `lm` predicts `texts`"
-    texts = [texts] if isinstance(texts, str) else list(texts)
+    "How well `lm` predicts `texts`; `ValueError` without any word, or if the model gives no finite numbers"
+    texts, bs, seq_len = check_texts([texts] if isinstance(texts, str) else texts), check_whole('bs', bs), check_whole('seq_len', seq_len)
     scores = sum(from_all([(nll.cpu(), hit.cpu()) for nll,hit in lm.token_scores([texts[i] for i in my_share(len(texts))])]), [])
     nll, hit = (torch.cat(o).double() for o in zip(*scores)) if scores else (torch.zeros(0),)*2
     if not len(nll): raise ValueError('no words to judge: give at least one text that is not empty')

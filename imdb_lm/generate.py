@@ -6,10 +6,9 @@
 __all__ = ['SPAN', 'BLOCK', 'ROWS', 'GUIDANCE', 'word_probs', 'draw', 'noise', 'banned_ids', 'Row', 'write_rows', 'Writing',
            'generate', 'stream']
 
-# %% ../nbs/04_generate.ipynb #c59ea31a
+# %% ../nbs/04_generate.ipynb #ac58b03a
 from collections.abc import Iterable, Iterator
 from itertools import islice
-from numbers import Integral, Real
 from operator import attrgetter
 
 import numpy as np
@@ -18,55 +17,64 @@ from fastcore.meta import delegates
 from torch import Tensor
 
 from .labels import chosen_label, mark
-from .model import LanguageModel
+from .model import LanguageModel, _real, check_whole
 from .text import ReviewText, detokenize, join_review  # noqa: F401 -- detokenize belongs to what is public here
 from .tokens import BOS, FLD, PAD, TK_MAJ, TK_UP, UNK, tokenize
 
-# %% ../nbs/04_generate.ipynb #64da4a4c
+# %% ../nbs/04_generate.ipynb #9087838c
+def _number(name, o, least, want, most=1e300):
+    "`o` as a float from `least` to `most`"
+    if not least <= _real(o) <= most: raise ValueError(f'{name}={o!r} cannot be: it is {want}')
+    return float(o)
+
+_ABOVE_0 = 5e-324 # the smallest float
+
+def _sampling(temperature, top_k, top_p, min_p):
+    "The settings of `word_probs`, if they can be, as numbers of Python"
+    return dict(temperature=_number('temperature', temperature, 0, 'a number of at least 0, and 0 is greedy'),
+                top_k=None if top_k is None else check_whole('top_k', top_k),
+                top_p=None if top_p is None else _number('top_p', top_p, _ABOVE_0, 'None or a number above 0 and at most 1', 1),
+                min_p=None if min_p is None else _number('min_p', min_p, 0, 'None or a number from 0 to 1', 1))
+
+# %% ../nbs/04_generate.ipynb #166ca0e5
 def word_probs(
-    logits: Tensor, # (rows, vocab) float32
+    logits: Tensor, # (rows, vocab) float32, not yet divided by temperature
     temperature: float = 1., # >= 0; 0 is greedy: the likeliest word has all the probability
-    top_k: int = None, # Keep the k likeliest words
-    top_p: float = None, # Keep the likeliest words that together reach this probability, in (0, 1]
-    min_p: float = None, # Keep the words with at least this share of the likeliest one's probability, in [0, 1]
+    top_k: int = None, # Keep the k likeliest words, >= 1; None keeps all
+    top_p: float = None, # Keep the likeliest words that together reach this probability, in (0, 1]; None keeps all
+    min_p: float = None, # Keep the words with at least this share of the likeliest one's probability, in [0, 1]; None keeps all
 ) -> Tensor: # (rows, vocab) float32, each row adds up to 1
     "The probabilities of the next word, after temperature, top_k, top_p and min_p, in that order"
-    weights = _weights(logits.clone(), temperature, top_k)
-    probs = weights/weights.sum(1, keepdim=True)
-    if top_p is not None and top_p < 1: probs = _cut(probs, _nucleus(probs, top_p))
-    if min_p is not None: probs = _cut(probs, probs >= min_p*probs.amax(1, keepdim=True))
-    return probs
+    weights = _weights(logits.clone(), **_sampling(temperature, top_k, top_p, min_p))
+    return weights/weights.sum(1, keepdim=True)
 
-def _weights(logits, temperature=1., top_k=None, **cuts):
-    "In the place of `logits` what the words' probabilities are in proportion to: sparing a sum and a division, where nothing is cut"
+def _weights(logits, temperature=1., top_k=None, top_p=None, min_p=None):
+    "In the place of `logits` numbers in proportion to the words' probabilities; the likeliest word's is 1"
     best = logits.amax(1, keepdim=True)
     if not best.isfinite().all(): raise ValueError('the network gives no finite numbers: its training diverged, or repetition_penalty is too extreme')
     if temperature == 0: return torch.zeros_like(logits).scatter_(1, logits.argmax(1, keepdim=True), 1.)
-    if any(o is not None for o in cuts.values()): return word_probs(logits, temperature, top_k, **cuts)
     logits.sub_(best)
     if temperature != 1: logits.mul_(1/min(max(temperature, 1e-30), 1e30)) # what float32 can multiply by
     if top_k is not None and top_k < logits.shape[1]:
         kept = logits.topk(top_k)
         logits.fill_(-torch.inf).scatter_(1, kept.indices, kept.values)
-    return logits.exp_()
+    weights = logits.exp_()
+    if top_p is not None and top_p < 1: weights.mul_(_nucleus(weights, top_p))
+    return weights if min_p is None else weights.mul_(weights >= min_p)
 
-def _cut(probs, keep):
-    probs = probs*keep
-    return probs/probs.sum(1, keepdim=True)
-
-def _nucleus(probs, top_p):
-    ranked, idx = probs.sort(1, descending=True)
-    keep = ranked.cumsum(1) - ranked < top_p
+def _nucleus(weights, top_p):
+    ranked, idx = weights.sort(1, descending=True)
+    keep = ranked.cumsum(1) - ranked < top_p*ranked.sum(1, keepdim=True)
     keep[:,0] = True
     return torch.zeros_like(keep).scatter(1, idx, keep)
 
-# %% ../nbs/04_generate.ipynb #335752b6
+# %% ../nbs/04_generate.ipynb #f1502740
 SPAN = 256 # Words in a block
 
 def draw(
-    weights: Tensor, # (rows, vocab), what the words' probabilities are in proportion to
+    weights: Tensor, # (rows, vocab) float, >= 0, in proportion to the words' probabilities
     u: Tensor, # (rows,) float64, uniform in [0, 1)
-) -> Tensor: # (rows,) int64
+) -> Tensor: # (rows,) int64, ids of words; never one of weight 0
     "For each row the word that `u` falls on"
     full = weights.shape[1]//SPAN*SPAN
     sums = torch.cat([weights[:,:full].unflatten(1, (-1, SPAN)).sum(2), weights[:,full:].sum(1, keepdim=True)], 1).double()
@@ -83,16 +91,16 @@ def _fall(weights, u):
     here = weights.gather(1, place)
     return place, ((point - ends.gather(1, place) + here)/here).clamp(0, 1)
 
-# %% ../nbs/04_generate.ipynb #1456607e
+# %% ../nbs/04_generate.ipynb #90fbe8da
 BLOCK = 256 # Numbers drawn ahead for each review
 
 def _stream(seed, prompt, review): return np.random.Generator(np.random.Philox(np.random.SeedSequence(seed, spawn_key=(prompt, review))))
 
 def noise(
-    seed: int, # >= 0
-    prompt: int, # Index of the prompt
-    review: int, # Index of the review among those of its prompt
-    n: int, # Numbers wanted
+    seed: int, # >= 0, of any size
+    prompt: int, # Index of the prompt, >= 0
+    review: int, # Index of the review among those of its prompt, >= 0
+    n: int, # Numbers wanted, >= 0
 ) -> np.ndarray: # (n,) float64, uniform in [0, 1)
     "The random numbers of one review"
     return _stream(seed, prompt, review).random(n)
@@ -102,39 +110,34 @@ def _numbers(seed, prompt, review):
     stream = _stream(seed, prompt, review)
     while True: yield from stream.random(BLOCK).tolist()
 
-# %% ../nbs/04_generate.ipynb #7788b6c4
-def _check_controls(n_words, n, temperature, top_k, top_p, min_p, repetition_penalty, min_words, guidance_scale, seed):
-    "One clear sentence for each setting that cannot be"
-    def number(o, kind=Real): return isinstance(o, kind) and not isinstance(o, bool) and abs(o) < 1e300
-    def whole(o): return number(o, Integral)
-    def check(ok, name, value, want):
-        if not ok: raise ValueError(f'{name}={value!r} cannot be: {name} is {want}')
-    check(whole(n_words) and n_words >= 1, 'n_words', n_words, 'a whole number of at least 1')
-    check(whole(n) and n >= 1, 'n', n, 'a whole number of at least 1')
-    check(number(temperature) and 0 <= temperature < float('inf'), 'temperature', temperature, 'a number of at least 0, and 0 is greedy')
-    check(top_k is None or whole(top_k) and top_k >= 1, 'top_k', top_k, 'None or a whole number of at least 1')
-    check(top_p is None or number(top_p) and 0 < top_p <= 1, 'top_p', top_p, 'None or a number above 0 and at most 1')
-    check(min_p is None or number(min_p) and 0 <= min_p <= 1, 'min_p', min_p, 'None or a number from 0 to 1')
-    check(number(repetition_penalty) and 0 < repetition_penalty < float('inf'), 'repetition_penalty', repetition_penalty, 'a number above 0, and 1 is none')
-    check(whole(min_words) and 0 <= min_words <= n_words, 'min_words', min_words, f'a whole number from 0 to n_words, {n_words}')
-    check(number(guidance_scale) and 0 <= guidance_scale <= 100, 'guidance_scale', guidance_scale, 'a number from 0, where the label counts for nothing, to 100')
-    check(seed is None or whole(seed) and seed >= 0, 'seed', seed, 'None or a whole number of at least 0')
+# %% ../nbs/04_generate.ipynb #0b57284d
+def _controls(n_words, min_words, repetition_penalty, guidance_scale, **sampling):
+    "The settings of `write_rows`, if they can be, as numbers of Python"
+    res = dict(_sampling(**sampling), n_words=check_whole('n_words', n_words), min_words=check_whole('min_words', min_words, 0),
+               repetition_penalty=_number('repetition_penalty', repetition_penalty, _ABOVE_0, 'a number above 0, and 1 is none'),
+               guidance_scale=_number('guidance_scale', guidance_scale, 0, 'a number from 0, where the label counts for nothing, to 100', 100))
+    if min_words > n_words: raise ValueError(f'min_words={min_words} cannot be: it is at most n_words, {n_words}')
+    return res
 
-# %% ../nbs/04_generate.ipynb #8b6b4682
+def _as_list(prompts): return list(prompts) if isinstance(prompts, Iterable) and not isinstance(prompts, str) else [prompts]
+
+def _list_of_words(banned):
+    words = [None] if isinstance(banned, str) else _as_list(banned)
+    if not all(isinstance(w, str) for w in words): raise ValueError(f'banned={banned!r} cannot be: it is a list of words')
+    return words
+
+# %% ../nbs/04_generate.ipynb #098f68c8
 def banned_ids(
     lm: LanguageModel, # The model whose vocabulary it is
-    banned: list = (), # list of str: words as people write them, or tokens
-    no_unk: bool = True, # xxunk too
-    min_words: int = 0, # With more than 0, xxbos will be banned for a while
-) -> list: # list of int
-    "The ids of words that must not be written, if any other is left: the mark of labels is one of them where the model has labels"
-    banned = banned if isinstance(banned, str) or not isinstance(banned, Iterable) else list(banned)
-    if not isinstance(banned, list) or not all(isinstance(w, str) for w in banned):
-        raise ValueError(f'banned={banned!r} cannot be: banned is a list of words')
-    tokens = {_one_token(w, lm) for w in banned} | ({UNK} if no_unk else set()) | ({FLD} if lm.config.get('label') else set())
+    banned: list = (), # list of str, each one token: words as people write them, or tokens
+    no_unk: bool = True, # xxunk, too: it stands for words that nobody can read
+    min_words: int = 0, # Above 0 xxbos is not counted as a word that is left, as it is banned at first
+) -> list: # list of int, sorted; words that the model does not know have none
+    "The ids of words that must not be written, and of the mark of labels; `ValueError` if no other word is left"
+    tokens = {_one_token(w, lm) for w in _list_of_words(banned)} | ({UNK} if no_unk else set()) | ({FLD} if lm.config.get('label') else set())
     ids = {i for i,w in enumerate(lm.vocab) if w in tokens}
     free = {*lm.o2i.values()} - ids - ({lm.o2i[BOS]} if min_words else set())
-    if not free: raise ValueError(f'no word is left to choose: banned, no_unk and min_words exclude all {len(lm.vocab)} of the vocabulary, so ban fewer')
+    if not free: raise ValueError(f'no word is left to choose: banned, no_unk and min_words leave out all {len(lm.vocab)} of the vocabulary, so ban fewer')
     return sorted(ids)
 
 def _one_token(word, lm):
@@ -144,19 +147,19 @@ def _one_token(word, lm):
     if len(tokens) != 1: raise ValueError(f'banned={word!r} cannot be: it is {len(tokens)} tokens ({" ".join(tokens)}), so ban one of them')
     return tokens[0]
 
-# %% ../nbs/04_generate.ipynb #cbe4307f
+# %% ../nbs/04_generate.ipynb #b909960e
 ROWS = 64 # Reviews written side by side
 
 class Row:
     "A review in the making"
     def __init__(self,
-        key: tuple, # Which one it is: index of the prompt, index among the reviews of that prompt
-        ids: Tensor, # (tokens,) int64, its prompt
+        key: tuple, # Which one it is: index of its prompt, index among the reviews of that prompt
+        ids: Tensor, # (tokens,) int64, its prompt, with xxbos and the label
         numbers: Iterator, # Of float64, uniform in [0, 1): one chooses each word
-        plain: Tensor = None, # The same prompt without its label, for guidance
+        plain: Tensor = None, # The same prompt without its label; None if there is no guidance
     ):
         self.key, self.ids, self.numbers, self.plain = key, ids, numbers, plain
-        self.new, self.surprisal, self.ended = [], [], False # ids added; for each, what the model thought of it, in nats
+        self.new, self.surprisal, self.ended = [], [], False # ids added; the surprisal of each, in nats
 
 class _Batch:
     "Rows side by side: features after their last words, states, words that were there"
@@ -201,18 +204,18 @@ def _read_prompts(lm, prompts, read):
     hs, states = zip(*(read[key] for key in keys))
     return torch.cat(hs), [tuple(torch.cat(o, 1) for o in zip(*layer)) for layer in zip(*states)]
 
-# %% ../nbs/04_generate.ipynb #9ff401b9
+# %% ../nbs/04_generate.ipynb #c416ed4b
 @torch.inference_mode()
 def write_rows(
     lm: LanguageModel, # The model
     rows: Iterable, # The `Row`s to write, taken as places become free
-    n_words: int, # Words added to each at most
-    banned: list = (), # Ids never to be chosen
+    n_words: int, # Words added to each at most, >= 1
+    banned: list = (), # Ids never to be chosen, list of int
     min_words: int = 0, # Words before which xxbos is not chosen
-    repetition_penalty: float = 1., # > 1 makes words that were there less likely
+    repetition_penalty: float = 1., # > 0; above 1 makes words that were there less likely
     stop: bool = True, # End a row before its next xxbos
-    scored: bool = False, # Note the surprisal of each word
-    guidance_scale: float = 1., # What the label adds to each word's log-probability, times this; not 1 needs rows with `plain`
+    scored: bool = False, # Note the surprisal of each word, before any control
+    guidance_scale: float = 1., # >= 0: what the label adds to each word's log-probability, times this; any but 1 needs rows with `plain`
     **controls, # For `word_probs`
 ) -> Iterator: # After each step the rows it touched, list of Row
     "Go on with each row, word by word"
@@ -244,51 +247,50 @@ def _grow(row, i, surprisal, bos, n_words):
     row.new.append(i)
     row.surprisal.append(surprisal)
 
-# %% ../nbs/04_generate.ipynb #1800a4e7
-GUIDANCE = 5.
+# %% ../nbs/04_generate.ipynb #d7f63eb0
+GUIDANCE = 5. # `guidance_scale` where none is given
 
 class Writing:
-    "Everything that the controls ask for: which rows to write, and how"
+    "The reviews that are asked for: which rows to write, and how"
     def __init__(self,
         lm: LanguageModel, # The model that writes
-        prompts: list, # list of str
-        n_words: int = 70, # Tokens added to a prompt at most, counted as fastai's `predict` counts them
-        n: int = 1, # Reviews for each prompt
+        prompts: list, # list of str; a str is one prompt
+        n_words: int = 70, # Tokens added to a prompt at most, >= 1, counted as fastai's `predict` counts them; 70 is the post's
+        n: int = 1, # Reviews for each prompt, >= 1
         temperature: float = 0.75, # >= 0; 0 is greedy, below 1 safer, above 1 wilder. The post's value
-        top_k: int = None, # Choose among the k likeliest words
-        top_p: float = None, # Choose among the likeliest words that together reach this probability, in (0, 1]
-        min_p: float = None, # Choose among words with at least this share of the likeliest one's probability, in [0, 1]
-        repetition_penalty: float = 1., # Above 1 makes words that were there less likely (Keskar et al., 2019); 1 is none
+        top_k: int = None, # Choose among the k likeliest words, >= 1; None: among all (Fan et al., 2018)
+        top_p: float = None, # Choose among the likeliest words that together reach this probability, in (0, 1]; None: among all (Holtzman et al., 2019)
+        min_p: float = None, # Choose among words with at least this share of the likeliest one's probability, in [0, 1]; None: among all (Nguyen et al., 2024)
+        repetition_penalty: float = 1., # > 0; above 1 makes words that were there less likely, 1 is none (Keskar et al., 2019)
         no_unk: bool = True, # Never write xxunk, as `predict`
         stop: bool = True, # End where the review ends, before the next xxbos; False goes on as `predict` does
-        seed: int = None, # The same seed gives the same reviews on the same machine; None takes one from torch's generator
+        seed: int = None, # >= 0. The same seed gives the same reviews on the same machine; None takes one from torch's generator
         raw: bool = False, # Return the tokens, joined by spaces, as the model wrote them
-        banned: list = (), # Words never to write, list of str
-        min_words: int = 0, # Words (tokens) before which no review ends
-        label: str = None, # The label to write for, of those the model was trained with (`lm_dls(..., label=...)`)
+        banned: list = (), # Words never to write, list of str, each one token
+        min_words: int = 0, # Words (tokens) before which no review ends, from 0 to `n_words`
+        label: str = None, # The label to write for, of those the model was trained with (`lm_dls(..., label=...)`); None is without
         stars: int = None, # The same as a rating, where the labels are ratings
         sentiment: str = None, # 'pos' or 'neg': the highest or the lowest rating
-        guidance_scale: float = GUIDANCE, # >= 0. How much the label counts: what it adds to each word's log-probability, times this (classifier-free guidance: Ho and Salimans, 2022). 1 is the model's own opinion; others need twice the work
+        guidance_scale: float = GUIDANCE, # 0 to 100. What the label adds to each word's log-probability is taken times this (Sanchez et al., 2023). 1 is the model's own opinion; others need twice the work
     ):
-        _check_controls(n_words, n, temperature, top_k, top_p, min_p, repetition_penalty, min_words, guidance_scale, seed)
-        for p in prompts:
+        self.lm, self.prompts, self.n, self.raw = lm, _as_list(prompts), check_whole('n', n), bool(raw)
+        for p in self.prompts:
             if not isinstance(p, str): raise TypeError(f'{p!r:.40} is no prompt: prompts is a str or a list of str')
-        self.lm, self.prompts, self.n, self.raw = lm, prompts, n, raw
-        self.seed = int(torch.randint(2**62, (1,))) if seed is None else int(seed)
-        self.tokens = [t or [BOS] for t in tokenize(prompts)]
+        self.seed = int(torch.randint(2**62, (1,))) if seed is None else check_whole('seed', seed, 0)
+        self.tokens = [t or [BOS] for t in tokenize(self.prompts)]
         self.label = chosen_label(lm.config.get('label'), label, stars, sentiment)
-        self.read = self.tokens if self.label is None else tokenize([mark(o, self.label) for o in prompts])
-        self.how = dict(n_words=n_words, min_words=min_words, repetition_penalty=repetition_penalty, stop=stop,
-                        temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p, guidance_scale=1. if self.label is None else guidance_scale)
-        ids = banned_ids(lm, banned, no_unk, min_words)
-        self.settings = dict(self.how, no_unk=no_unk, banned=list(banned), raw=raw, label=self.label)
-        self.how['banned'] = ids
+        self.read = self.tokens if self.label is None else tokenize([mark(o, self.label) for o in self.prompts])
+        how = _controls(n_words, min_words, repetition_penalty, guidance_scale, temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p)
+        if self.label is None: how['guidance_scale'] = 1.
+        how, banned = dict(how, stop=bool(stop)), _list_of_words(banned)
+        self.settings = dict(how, no_unk=bool(no_unk), banned=banned, raw=self.raw, label=self.label)
+        self.how = dict(how, banned=banned_ids(lm, banned, no_unk, min_words))
 
     def rows(self,
-        start: int = 0, # The first row; there are n of them for each prompt
-        stop: int = None, # The one after the last; None is the end
+        start: int = 0, # The first row, counted from 0; there are n for each prompt
+        stop: int = None, # The one after the last; None: all that are left
     ) -> Iterator: # Of `Row`
-        "The rows from the `start`th on, up to `stop`"
+        "The rows from `start` up to `stop`"
         ids = None
         for k in range(start, len(self.prompts)*self.n if stop is None else stop):
             i, j = divmod(k, self.n)
@@ -297,7 +299,7 @@ class Writing:
 
     def steps(self,
         start: int = 0, # As for `rows`
-        scored: bool = False, # Note what the model thought of each word, too
+        scored: bool = False, # Note the surprisal of each word, too
         stop: int = None, # As for `rows`
     ) -> Iterator: # After each word the rows that have grown, list of `Row`
         "Write the rows, many at a time"
@@ -324,22 +326,20 @@ class Writing:
         if self.raw: return ' '.join(t for t in self.tokens[i]+new if t not in (BOS, PAD))
         return join_review(self.prompts[i], self.tokens[i], new)
 
-# %% ../nbs/04_generate.ipynb #ea4522b8
-def _as_list(prompts): return list(prompts) if isinstance(prompts, Iterable) and not isinstance(prompts, str) else [prompts]
-
+# %% ../nbs/04_generate.ipynb #9b58c0af
 @delegates(Writing, but=['lm', 'prompts'])
 def generate(
     lm: LanguageModel, # The model that writes
     prompts: str|list = '', # How the reviews begin: a str, or a list of str; '' begins a review of its own
     *args, **kwargs
-) -> list: # list of n str for a str; for a list of prompts a list of such lists
+) -> list: # n reviews, str, for one prompt; for a list of prompts a list of such lists
     "Reviews that begin with `prompts`"
-    writing = Writing(lm, _as_list(prompts), *args, **kwargs)
+    writing = Writing(lm, prompts, *args, **kwargs)
     res = [[] for _ in writing.prompts]
     for row in writing.in_order(): res[row.key[0]].append(writing.text(row))
     return res[0] if isinstance(prompts, str) else res
 
-# %% ../nbs/04_generate.ipynb #919ab255
+# %% ../nbs/04_generate.ipynb #8c0d4eec
 @delegates(Writing, but=['lm', 'prompts'])
 def stream(
     lm: LanguageModel, # The model that writes
@@ -347,7 +347,7 @@ def stream(
     *args, **kwargs
 ) -> Iterator: # For one review its pieces, str; for a list of prompts or n > 1 pairs: index of the review, piece
     "Reviews that begin with `prompts`, piece by piece"
-    writing = Writing(lm, _as_list(prompts), *args, **kwargs)
+    writing = Writing(lm, prompts, *args, **kwargs)
     pieces = _pieces(writing)
     return (piece for _,piece in pieces) if isinstance(prompts, str) and writing.n == 1 else pieces
 

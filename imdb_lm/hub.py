@@ -11,10 +11,10 @@ from pathlib import Path
 
 from .model import BESIDE, FILES, HUB, find_model, read_config
 
-# %% ../nbs/03d_hub.ipynb #c7ff5f4f
+# %% ../nbs/03d_hub.ipynb #44c1be83
 def _repo(name):
     "OWNER/NAME of `name`, with or without hf://"
-    repo = name.removeprefix(HUB)
+    repo = str(name).removeprefix(HUB)
     if repo.count('/') != 1 or not all(repo.split('/')): raise ValueError(f'{name} is no name on the Hub: give {HUB}OWNER/NAME')
     return repo
 
@@ -31,23 +31,23 @@ def _told(name, what):
         raise OSError(f'the Hub cannot be reached to {what} {name}: {" ".join(str(e).split())[:200]}') from None
     except errors.LocalEntryNotFoundError: raise OSError(f'the Hub cannot be reached to {what} {name}, and it was never downloaded here') from None
 
-# %% ../nbs/03d_hub.ipynb #926e6dbc
+# %% ../nbs/03d_hub.ipynb #5191f6a6
 def pull(
     name: str, # hf://OWNER/NAME
-) -> Path: # Its model folder, in the Hub's cache
-    "Download a model, unless it is there"
+) -> Path: # Its model folder, in the Hub's cache; not to be written to
+    "Download a model, unless it is there; `FileNotFoundError` where none is or none may be read, `OSError` without a network"
     repo = _repo(name)
     with _told(name, 'read'):
         from huggingface_hub import snapshot_download
         return Path(snapshot_download(repo, allow_patterns=[*FILES, *BESIDE]))
 
-# %% ../nbs/03d_hub.ipynb #941f6bfa
+# %% ../nbs/03d_hub.ipynb #ea4b6143
 def push(
     folder: str|Path, # A model folder
     name: str, # hf://OWNER/NAME
-    private: bool = True, # Of a page that is not there yet: seen by its owner only
+    private: bool = True, # Shall a new page be seen by its owner only? One that is there stays as it is
 ) -> str: # The page's address
-    "Upload a model folder as it stands"
+    "Upload a model folder as it is; `PermissionError` where one may not write, `OSError` without a network"
     repo, here = _repo(name), find_model(folder)
     read_config(here)
     with _told(name, 'write'):

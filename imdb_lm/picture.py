@@ -5,23 +5,24 @@
 # %% auto #0
 __all__ = ['FULL', 'bets', 'Picture', 'show_surprisal']
 
-# %% ../nbs/06b_picture.ipynb #076141ec
+# %% ../nbs/06b_picture.ipynb #9c6558ba
 import math
 from html import escape
 
 import torch
 
-from .model import LanguageModel
+from .model import LanguageModel, check_whole
 from .tokens import tokenize
 
-# %% ../nbs/06b_picture.ipynb #e9552fbb
+# %% ../nbs/06b_picture.ipynb #e10a8c61
 @torch.inference_mode()
 def bets(
     lm: LanguageModel, # The model
     text: str, # Any text that has a word
-    k: int = 5, # How many of the likeliest tokens
-) -> list: # For each token after the leading xxbos a triple: the token, str; its probability; k pairs of the likeliest tokens and their probabilities
-    "What `lm` expected at each place of `text`"
+    k: int = 5, # How many of the likeliest tokens, >= 1; at most all
+) -> list: # For each token after the leading xxbos a triple: the token, str; its probability (xxunk's for an unknown word); k pairs of the likeliest tokens and their probabilities
+    "What `lm` expected at each place of `text`; `ValueError` without any word, or if the model gives no finite numbers"
+    k = min(check_whole('k', k), len(lm.vocab))
     tokens = tokenize([text])[0]
     if len(tokens) < 2: raise ValueError('no words to show: give a text that is not empty')
     ids, state, res = lm.numericalize(tokens), None, []
@@ -29,11 +30,11 @@ def bets(
         h, state = lm.net(x[None], state)
         probs = lm.net.decoder(h[0]).float().softmax(-1)
         if not probs.isfinite().all(): raise ValueError('the model gives no finite numbers: its weights are damaged, or its training diverged')
-        best = probs.topk(min(k, len(lm.vocab)))
+        best = probs.topk(k)
         res += zip(probs.gather(1, y[:,None])[:,0].tolist(), best.indices.tolist(), best.values.tolist())
     return [(t, p, [(lm.vocab[i], v) for i,v in zip(idx, vals)]) for t,(p,idx,vals) in zip(tokens[1:], res)]
 
-# %% ../nbs/06b_picture.ipynb #2fb34d33
+# %% ../nbs/06b_picture.ipynb #0d4dfec1
 class Picture(str):
     "HTML that a notebook shows"
     def _repr_html_(self): return str(self)
@@ -54,6 +55,6 @@ def show_surprisal(
     lm: LanguageModel, # The model
     text: str, # Any text that has a word
 ) -> Picture: # A str of HTML; a notebook shows it
-    "Each token of `text` coloured by how surprising it was, with the five likeliest in the tooltip"
+    "Each token of `text` coloured by how surprising it was, with the five likeliest in the tooltip; raises as `bets`"
     spans = [_span(t, p, best, t in lm.o2i) for t,p,best in bets(lm, text)]
     return Picture(f'<div style="line-height: 1.8; font-family: sans-serif">{" ".join(spans)}</div>')

@@ -6,7 +6,7 @@
 __all__ = ['COPY', 'TEMPERATURES', 'NAMES', 'SHOWN', 'distinct', 'repetition', 'self_bleu', 'review_stats', 'report',
            'plot_report', 'check_report_folder', 'write_report']
 
-# %% ../nbs/06c_report.ipynb #66389070
+# %% ../nbs/06c_report.ipynb #a7d992db
 import io, json, math, os, random
 from collections import Counter
 from collections.abc import Iterable
@@ -16,35 +16,35 @@ from pathlib import Path
 from .evaluate import evaluate_lm
 from .generate import Writing
 from .memorization import CopyIndex
-from .model import LanguageModel
+from .model import LanguageModel, check_whole
 from .text import detokenize
-from .tokens import SPECIAL_TOKENS, tokenize
+from .tokens import SPECIAL_TOKENS, check_texts, tokenize
 
-# %% ../nbs/06c_report.ipynb #60143eb5
+# %% ../nbs/06c_report.ipynb #89250b85
 def _row(review): return [o for o in tokenize([review])[0] if o not in SPECIAL_TOKENS]
 
 def _ngrams(row, n): return zip(*(row[i:] for i in range(n)))
 
 def distinct(
-    rows: list, # Lists of tokens
-    n: int, # Tokens in a run
-) -> float: # 0 to 1; 0 if there is no run of n tokens
-    "Of all runs of `n` tokens, the share of different ones"
+    rows: list, # Lists of tokens, each a str
+    n: int, # Tokens in a run, >= 1
+) -> float: # 0 to 1, 1 if no run comes twice; 0 if there is no run of n tokens
+    "distinct-n: of all runs of `n` tokens, the share of different ones"
     runs = Counter(chain.from_iterable(_ngrams(row, n) for row in rows))
     return len(runs)/max(1, runs.total())
 
 def repetition(
-    rows: list, # Lists of tokens
-    n: int = 4, # Tokens in a run
+    rows: list, # Lists of tokens, each a str
+    n: int = 4, # Tokens in a run, >= 1
 ) -> float: # 0 to 1; 0 if there is no run of n tokens
     "Of all runs of `n` tokens, the share that was there before in the same row"
     runs = [Counter(_ngrams(row, n)) for row in rows]
     return 1 - sum(map(len, runs))/(sum(o.total() for o in runs) or 1) if any(runs) else 0.
 
-# %% ../nbs/06c_report.ipynb #dc2c8ad3
+# %% ../nbs/06c_report.ipynb #6e974d82
 def self_bleu(
-    rows: list, # Lists of tokens, two at least
-) -> float: # 0 to 1
+    rows: list, # Lists of tokens, each a str; two lists at least, else a `ValueError`
+) -> float: # 0 to 1; 1 if all are the same
     "The mean BLEU-4 of each of `rows` against all others"
     if len(rows) < 2: raise ValueError(f'self-BLEU compares reviews with each other: found {len(rows)}, give two or more')
     shares = [_shared([Counter(_ngrams(row, n)) for row in rows], n > 1) for n in range(1, 5)]
@@ -66,15 +66,16 @@ def _brevity(n, lengths):
     near = min((o for o,k in lengths.items() if k > (o == n)), key=lambda o: (abs(o - n), o))
     return math.exp(min(0, 1 - near/n)) if n else 0.
 
-# %% ../nbs/06c_report.ipynb #f55e0472
+# %% ../nbs/06c_report.ipynb #625be67b
 COPY = 10 # Words in a row that make a copy
 
 def review_stats(
-    reviews: list, # list of str, two at least
+    reviews: list, # list of str, two at least, else a `ValueError`
     ended: list, # For each review whether it came to its end, bool
     index: CopyIndex, # Of the training text
 ) -> dict: # distinct_1, 2, 3, self_bleu, repetition, ended, copying: shares, 0 to 1; length, shortest, longest: tokens; copy, longest_copy: words
     "What reviews are like, in figures"
+    reviews = check_texts(reviews)
     rows, copies = [_row(o) for o in reviews], [o.length for o in index.longest_copies(reviews)]
     lengths = list(map(len, rows))
     return dict(reviews=len(reviews), **{f'distinct_{n}': distinct(rows, n) for n in (1, 2, 3)}, self_bleu=self_bleu(rows), repetition=repetition(rows),
@@ -93,28 +94,27 @@ def _write(lm, n, n_words, temperature, seed):
     rows = list(writing.in_order())
     return [writing.text(o) for o in rows], [len(o.new) < n_words for o in rows]
 
-# %% ../nbs/06c_report.ipynb #b5afaf0a
-TEMPERATURES = (.5, .6, .7, .8, .9, 1., 1.1, 1.2)
+# %% ../nbs/06c_report.ipynb #56d07b94
+TEMPERATURES = (.5, .6, .7, .8, .9, 1., 1.1, 1.2) # from nearly greedy to wild; the default of `generate` is between
 
 def report(
     lm: LanguageModel, # The model
-    texts: list, # list of str: held-out reviews
+    texts: list, # list of str, two at least: held-out reviews
     index: CopyIndex, # Of the texts that it was trained on
-    n: int = 100, # Reviews to write at each temperature, and real ones beside them; two at least
-    n_words: int = 150, # Tokens of each at most
-    temperatures: Iterable = TEMPERATURES, # What to write at
-    seed: int = 42, # The same seed gives the same report
+    n: int = 100, # Reviews to write at each temperature, and real ones beside them, >= 2; no more than there are `texts`
+    n_words: int = 150, # Tokens of each at most, >= 1; most reviews of IMDb are longer
+    temperatures: Iterable = TEMPERATURES, # At which temperatures to write, each >= 0
+    seed: int = 42, # >= 0. The same seed gives the same report
 ) -> dict: # model, settings; figures: of `evaluate_lm`; real and written (a list, with its temperature): of `review_stats`
-    "A model's figures on `texts`, and its reviews beside them"
-    if n < 2: raise ValueError(f'n={n!r} cannot be: reviews are compared with each other, so it is at least 2')
-    figures = evaluate_lm(lm, texts)
-    real = random.Random(seed).sample(texts, min(n, len(texts)))
-    if len(real) < 2: raise ValueError(f'{len(texts)} held-out review is too little to compare with: give two or more')
-    n = len(real)
-    written = [dict(temperature=t, **review_stats(*_write(lm, n, n_words, t, seed), index)) for t in temperatures]
+    "A model's figures on `texts`, and its reviews beside them; settings that cannot be are a `ValueError`"
+    texts, n, n_words, seed = check_texts(texts), check_whole('n', n, 2), check_whole('n_words', n_words), check_whole('seed', seed, 0)
+    if len(texts) < 2: raise ValueError(f'{len(texts)} held-out reviews are too few to compare with: give two or more')
+    n = min(n, len(texts))
+    real, figures = random.Random(seed).sample(texts, n), evaluate_lm(lm, texts)
+    written = [dict(temperature=float(t), **review_stats(*_write(lm, n, n_words, t, seed), index)) for t in temperatures]
     return dict(model=repr(lm), settings=dict(n=n, n_words=n_words, seed=seed), figures=figures, real=review_stats(*_cut(real, n_words), index), written=written)
 
-# %% ../nbs/06c_report.ipynb #971731fb
+# %% ../nbs/06c_report.ipynb #fef745bd
 NAMES = dict(distinct_1='distinct-1', distinct_2='distinct-2', distinct_3='distinct-3', self_bleu='self-BLEU', repetition='repetition rate',
              length='length, tokens', shortest='shortest', longest='longest', ended='came to an end', copy='longest copy, words (mean)',
              longest_copy='longest copy, words (of all)', copying=f'copy {COPY} words or more')
@@ -122,8 +122,8 @@ SHOWN = 'distinct_1', 'distinct_2', 'self_bleu', 'repetition', 'length', 'ended'
 
 def plot_report(
     res: dict, # From `report`
-) -> object: # A matplotlib `Figure`
-    "Each figure over the temperature, beside that of real reviews"
+) -> object: # A matplotlib `Figure`, not yet shown: 2 x 4 axes
+    "The figures in `SHOWN` over the temperature, beside those of real reviews"
     from matplotlib.figure import Figure
     fig = Figure(figsize=(13, 5.5), layout='constrained')
     for ax,name in zip(fig.subplots(2, 4).flat, SHOWN):
@@ -133,7 +133,7 @@ def plot_report(
     fig.axes[0].legend()
     return fig
 
-# %% ../nbs/06c_report.ipynb #e69819f0
+# %% ../nbs/06c_report.ipynb #69f318b8
 _page = '''# How good is it?
 
 {model}
@@ -164,9 +164,9 @@ def _table(res):
     return '\n'.join(f'| {" | ".join(o)} |' for o in lines)
 
 def check_report_folder(
-    folder: Path, # Where a report is to be written
+    folder: str|Path, # Where a report is to be written
 ) -> Path: # `folder`, which is there now
-    "Can a report be written to `folder`? Worth asking before the minutes that it takes"
+    "Can a report be written to `folder`? If not, an `OSError` says why; worth asking before the minutes that it takes"
     folder = Path(folder)
     if folder.exists() and not folder.is_dir(): raise FileExistsError(f'{folder} is a file: name a folder for the report')
     folder.mkdir(parents=True, exist_ok=True)
@@ -175,9 +175,9 @@ def check_report_folder(
 
 def write_report(
     res: dict, # From `report`
-    folder: Path, # Where to: report.md, report.png, report.json
-    command: str = 'imdb_lm.report.report', # What made it
-) -> Path: # The page
+    folder: str|Path, # Where to: report.md, report.png, report.json
+    command: str = 'imdb_lm.report.report', # What made it, to be shown
+) -> Path: # The page, report.md
     "Write what `report` found, for people and for programs"
     folder, png = check_report_folder(folder), io.BytesIO()
     plot_report(res).savefig(png, format='png', dpi=100)

@@ -16,12 +16,12 @@ from .generate import Writing
 from .model import LanguageModel
 from .processes import from_all, from_first, my_share, n_processes, rank
 
-# %% ../nbs/04a_reviews.ipynb #89e32956
+# %% ../nbs/04a_reviews.ipynb #df04eae2
 def check_out(
-    out: Path, # The file to write
-    resume: bool, # Is it there already, perhaps?
+    out: str|Path, # The file to write
+    resume: bool, # May it be there already, to be continued?
 ) -> Path: # `out`
-    "Can reviews be written to `out`, and is nothing lost by it?"
+    "Can reviews be written to `out`, and is nothing lost by it? If not, an `OSError` says why"
     out = Path(out)
     if out.is_dir(): raise IsADirectoryError(f'{out} is a folder: name a file for the reviews')
     if out.exists() and not resume: raise FileExistsError(f'{out} is there already: go on with it by resume, or name another file')
@@ -53,28 +53,28 @@ def _same(out, k, have, want):
         name = next((n for n in new if not isinstance(old, dict) or old.get(n) != new[n]), 'settings')
         raise ValueError(f'{out} cannot be gone on with: line {k+1} has {name}={old.get(name) if isinstance(old, dict) else old!r}, this run {name}={new.get(name)!r}')
 
-# %% ../nbs/04a_reviews.ipynb #2bb0685e
+# %% ../nbs/04a_reviews.ipynb #1c049916
 @delegates(Writing, but=['lm'])
 def write_reviews(
     lm: LanguageModel, # The model that writes
-    out: Path, # The file to write, a JSON object on each line: prompt, text, seed, settings, model, surprisal (mean over the words added, nats)
-    prompts: list, # list of str
+    out: str|Path, # The file to write, a JSON object on each line: prompt, text, seed, settings, model, surprisal (mean over the words added, nats; null if none was)
+    prompts: list, # list of str; a str is one prompt
     model: str, # The model's fingerprint: see `model_hash`
-    resume: bool = False, # Go on with `out`, if it is there
-    seed: int = None, # The same seed gives the same reviews
+    resume: bool = False, # Go on with `out`, if it is there; without, a file that is there is an error
+    seed: int = None, # >= 0. The same seed gives the same reviews; None: that of the file, else one from torch's generator
     progress: Callable = None, # Called after each review with: reviews that are there, of how many, words (tokens) written by this call; of several processes in the first one, for its part
     **kwargs
 ) -> Path: # `out`
-    "Write `n` reviews for each of `prompts` to a file, line by line"
+    "Write `n` reviews for each of `prompts` to a file, line by line; a file of another run is left as it is, with a `ValueError`"
     out = check_out(out, resume)
     old = list(_lines(out)) if out.exists() else []
     if seed is None and resume and not rank(): seed = next((o.get('seed') for f in [out, *_parts(out)] if f.exists() for o in _lines(f)), None)
     writing = Writing(lm, prompts, seed=seed, **kwargs)
     writing.seed = from_first(writing.seed)
     always = dict(seed=writing.seed, settings={**writing.settings, 'precision': lm.precision}, model=model)
-    total = len(prompts)*writing.n
+    total = len(writing.prompts)*writing.n
     if len(old) > total: raise ValueError(f'{out} cannot be gone on with: it holds {len(old)} reviews, this run asks for {total}')
-    for k,line in enumerate(old): _same(out, k, line, dict(always, prompt=prompts[k//writing.n]))
+    for k,line in enumerate(old): _same(out, k, line, dict(always, prompt=writing.prompts[k//writing.n]))
     which = range(len(old), total)
     if n_processes() > 1: _write_together(out, writing, always, which, resume, progress)
     else: _write(out, writing, always, which, progress)

@@ -12,13 +12,13 @@ from fastcore.basics import patch
 
 from .tokens import BOS, PAD, TK_MAJ, TK_REP, TK_UP, TK_WREP
 
-# %% ../nbs/03a_text.ipynb #9565054a
+# %% ../nbs/03a_text.ipynb #5e68b5fb
 MAX_REP = 100 # Repeats that one mark may ask for
 SILENT = BOS, PAD, 'xxfake' # Tokens that stand for no text
 
 def unmark(
     tokens: list, # list of str
-) -> list: # list of str
+) -> list: # list of str, the words and signs that they stand for; a mark at the end that waits for a word stands for nothing
     "Apply fastai's marks: capitals as capitals, repeats repeated"
     res, it, case = [], iter(tokens), str
     for t in it:
@@ -40,22 +40,18 @@ def unmark(
 
 def _capital(t): return t[:1].upper() + t[1:]
 
-# %% ../nbs/03a_text.ipynb #7db85800
-def _complete(tokens):
-    "Do `tokens`, marks and what follows them, end with the word that the marks are for?"
-    it = iter(tokens)
-    for t in it:
-        if t in (TK_REP, TK_WREP):
-            next(it, None)
-            return any(o not in (TK_MAJ, TK_UP) for o in it)
-        if t not in (TK_MAJ, TK_UP, *SILENT): return True
-    return False
+# %% ../nbs/03a_text.ipynb #6919d9f1
+def _lacking(lacking, token):
+    "What is lacking after `token`: None, the next word; 2, a repeat's count and what is repeated; 1, what is repeated; 0, nothing"
+    if lacking == 2: return 1
+    if token in (TK_MAJ, TK_UP) or not lacking and token in SILENT: return lacking
+    return 2 if not lacking and token in (TK_REP, TK_WREP) else 0
 
-# %% ../nbs/03a_text.ipynb #64b2f6f9
-_left  = re.compile(r"^([.,!?;:%)\]}…]+|['’](s|m|d|re|ve|ll|em)|n['’]t|’)$", re.I) # clings to the token before
+# %% ../nbs/03a_text.ipynb #e6c3fe3f
+_left  = re.compile(r"^([.,!?;:%)\]}…]+|['’](s|m|d|re|ve|ll|em)|n['’]t|’)$", re.I) # sticks to the token before
 _contraction = re.compile(r"^(['’](s|m|d|re|ve|ll|em)|n['’]t)$", re.I)
-_right = re.compile(r"^[(\[{$£#`]+$")                                           # clings to the token after
-_both  = re.compile(r"^[-/–]$")                                                 # clings to both
+_right = re.compile(r"^[(\[{$£#`]+$")                                           # sticks to the token after
+_both  = re.compile(r"^[-/–]$")                                                 # sticks to both
 _split = {('can','not'), ('gon','na'), ('wan','na'), ('got','ta'), ('gim','me'), ('lem','me'), ("d'",'ye'), ("c'm",'on'), ('i','m'),
           *((o,'nt') for o in 'do does did is was ca could wo would are have were has should had'.split()),
           *((o,'s') for o in 'that what who there he she it let'.split())}
@@ -64,14 +60,15 @@ def _glued(a, b):
     "Does no space stand between the tokens `a` and `b`?"
     return bool(_left.match(b) or _right.match(a) or _both.match(a) or _both.match(b) or (a.lower(), b.lower()) in _split)
 
-# %% ../nbs/03a_text.ipynb #1d07db26
+# %% ../nbs/03a_text.ipynb #d14b58bc
 _QUOTES = '"', "'", "''", '*'
 _NO_PLURALS = {*'is was has as his this its us yes'.split()}
 
 class Detokenizer:
     "Text that grows with each token: `push` and `finish` return what there is to add"
     def __init__(self):
-        self.held, self.waiting = [], [] # tokens of marks that are not complete, words that wait for the token after them
+        self.held, self.waiting = [], [] # marks whose word has not come, words that wait for the token after them
+        self.lacking = None # what the marks lack, see `_lacking`
         self.last, self.opened, self.open = '', False, set() # the last word, was it an opening quote, quotes to be closed
 
     def push(self,
@@ -80,20 +77,21 @@ class Detokenizer:
         "Go on with `token`"
         text = self.flush(token) if not self.held else ''
         self.held.append(token)
-        if _complete(self.held): self.waiting, self.held = unmark(self.held), []
+        self.lacking = _lacking(self.lacking, token)
+        if self.lacking == 0: self.waiting, self.held, self.lacking = unmark(self.held), [], None
         return text
 
     def flush(self,
-        after: str = '', # The token that comes next
-    ) -> str: # Words that waited
-        "Wait no longer"
+        after: str = '', # The token that comes next; '' if it is not known
+    ) -> str: # What the text grows by; '' if no word waited
+        "Place the words that waited"
         words, self.waiting = self.waiting, []
         return ''.join(self._place(w, after) for w in words)
 
     def finish(self) -> str: # The rest of the text
-        "No token comes any more"
+        "End the text, as no more tokens come"
         text = self.flush()
-        self.waiting, self.held = unmark(self.held), []
+        self.waiting, self.held, self.lacking = unmark(self.held), [], None
         return text + self.flush()
 
 # %% ../nbs/03a_text.ipynb #30eef155
@@ -127,20 +125,21 @@ def _cased(self: Detokenizer, word, glued, after):
     if after in (TK_MAJ, TK_UP) and behind or len(word) == 1 and (word == 'i' or begins or not glued and word != 'a'): return _capital(word)
     return word
 
-# %% ../nbs/03a_text.ipynb #6e9e4d19
+# %% ../nbs/03a_text.ipynb #93a24784
 def detokenize(
     tokens: list, # list of str: a review's tokens as `tokenize` makes them or a model writes them
 ) -> str: # Text as people write it
     "The text that `tokens` stand for"
+    if isinstance(tokens, str): raise TypeError('detokenize takes a list of tokens, found a str: split it first')
     d = Detokenizer()
     return ''.join(map(d.push, tokens)) + d.finish()
 
-# %% ../nbs/03a_text.ipynb #19ff3bad
+# %% ../nbs/03a_text.ipynb #e4e067f7
 class ReviewText:
-    "The text of a review in the making, which begins with its prompt as it was typed"
+    "The text of a review while it is written; it begins with the prompt as it was typed"
     def __init__(self,
         prompt: str, # As it was typed
-        tokens: list, # Its tokens
+        tokens: list, # Its tokens, list of str
     ):
         self.begin, self.n, self.detok = prompt, 0, Detokenizer() # n: tokens pushed
         self.after_space = not prompt or prompt[-1].isspace()
@@ -153,8 +152,8 @@ class ReviewText:
         return piece
 
     def push(self,
-        token: str, # The next one
-    ) -> str: # What is certain of the text since the last piece, perhaps nothing
+        token: str, # The next token
+    ) -> str: # What is certain of the text since the last piece, perhaps ''
         "The next piece of the text"
         self.n += 1
         return self._first(self.detok.push(token))
@@ -163,11 +162,11 @@ class ReviewText:
         "What was held back until the end"
         return self._first(self.detok.finish())
 
-# %% ../nbs/03a_text.ipynb #5920c517
+# %% ../nbs/03a_text.ipynb #c907cdf0
 def join_review(
     prompt: str, # As it was typed
-    prompt_tokens: list, # Its tokens
-    new: list, # The tokens that were added
+    prompt_tokens: list, # Its tokens, list of str
+    new: list, # The tokens that were added, list of str
 ) -> str: # Text as people write it
     "`prompt` and the readable text of the tokens that follow it"
     review = ReviewText(prompt, prompt_tokens)

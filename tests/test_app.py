@@ -265,7 +265,7 @@ def test_fifty_at_once(url, folders):
 
 
 @pytest.mark.parametrize('name, value, said', [
-    ('n', 99, 'greater than maximum value 6'), ('n', 1.5, 'n is a whole number'), ('n_words', 0, 'less than minimum value 10'),
+    ('n', 99, 'greater than maximum value 6'), ('n', 1.5, 'it is a whole number'), ('n_words', 0, 'less than minimum value 10'),
     ('temperature', -1, 'less than minimum'), ('top_p', 7, 'greater than maximum'), ('seed', -4, 'less than minimum'),
     ('prompt', None, 'None is no prompt'), ('prompt', 'a'*2001, '2,001 characters'), ('model', 'other', 'not in the list of choices'),
     ('label', '7', 'not in the list of choices'), ('model', 'gone', 'this model cannot be read now: who runs the page has been told why')])

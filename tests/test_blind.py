@@ -1,6 +1,8 @@
 """The blind test: openings that nothing gives away, guesses from anywhere, an end at any time."""
 import io
 
+import numpy as np
+import pandas as pd
 import pytest
 from scipy.stats import binomtest
 
@@ -36,6 +38,18 @@ def test_too_few_real_ones(lm):
     with pytest.raises(ValueError, match='only 0 of 2 held-out reviews have 9 tokens') as e: openings(lm, TEXTS[1:3], n_words=9)
     assert '\n' not in str(e.value)
     with pytest.raises(ValueError, match='only 0 of 0'): openings(lm, [])
+
+
+@pytest.mark.parametrize('bad', [dict(n=0), dict(n=-1), dict(n=1.5), dict(n_words=0), dict(n_words=-2), dict(n_words='9'), dict(seed=-1), dict(seed=None), dict(temperature=-1)])
+def test_settings_that_cannot_be(lm, bad):
+    with pytest.raises(ValueError, match=f'{next(iter(bad))}=.* cannot be') as e: openings(lm, TEXTS, **{'n_words': 9, **bad})
+    assert '\n' not in str(e.value)
+
+
+def test_any_list_of_texts(lm):
+    want = openings(lm, TEXTS, n=5, n_words=9, seed=1)
+    for o in (iter(TEXTS), tuple(TEXTS), np.array(TEXTS), pd.Series(TEXTS)): assert openings(lm, o, n=np.int64(5), n_words=np.int8(9), seed=np.int64(1)) == want
+    with pytest.raises(TypeError, match='list of texts, found one str'): openings(lm, TEXTS[0])
 
 
 def test_chance():

@@ -2,6 +2,7 @@
 import math
 import random
 
+import numpy as np
 import pytest
 import torch
 
@@ -110,6 +111,14 @@ def test_any_word_can_be_spelled(lm):
     assert spell('the') + spell('a') < spell('hte') + spell('q')
 
 
+def test_spelling_by_hand():
+    "Counts of pairs in ab and ac, the ends of words included, and one more for each of 257 that could follow"
+    spell = Speller(['ab', 'ac', 'ab', 'xxunk', 'xxfake'])
+    def bits(k, n): return -math.log2((k + 1)/(n + 257))
+    assert spell('ab') == pytest.approx(bits(2, 2) + bits(1, 2) + bits(1, 1)) == spell('ac')
+    assert spell('a') == pytest.approx(bits(2, 2) + bits(0, 2)) and spell('') == pytest.approx(bits(0, 2))
+
+
 def test_weights_that_are_no_numbers(words, config, tmp_path):
     from imdb_lm.model import fastai_name, load_lm, write_model
     net = AWDLSTM(len(words), **config)
@@ -118,6 +127,20 @@ def test_weights_that_are_no_numbers(words, config, tmp_path):
     for precision in 'fp32', 'auto':
         with pytest.raises(ValueError, match='no finite numbers.*train it again') as e: evaluate_lm(load_lm(folder, precision), TEXTS)
         assert '\n' not in str(e.value)
+
+
+@pytest.mark.parametrize('name', ['bs', 'seq_len'])
+@pytest.mark.parametrize('value', [0, -1, 1.5, None, '2', True])
+def test_batches_that_cannot_be(lm, name, value, monkeypatch):
+    "Told before minutes of reading"
+    monkeypatch.setattr(LanguageModel, 'token_scores', None)
+    for f in evaluate_lm, stream_perplexity:
+        with pytest.raises(ValueError, match=f'{name}={value!r} cannot be: it is a whole number of at least 1') as e: f(lm, TEXTS, **{name: value})
+        assert '\n' not in str(e.value)
+
+
+def test_batches_by_numpy(lm):
+    assert evaluate_lm(lm, TEXTS, bs=np.int64(3), seq_len=np.int8(4)) == evaluate_lm(lm, TEXTS, bs=3, seq_len=4)
 
 
 @pytest.mark.parametrize('text', ['a', '.', 'Z', '!!!', 'xxbos', 'xxunk', '\N{SNOWMAN}'])
@@ -133,5 +156,8 @@ def test_no_words_to_judge(lm, texts):
 
 
 def test_a_text_that_is_none(lm):
-    with pytest.raises(TypeError): evaluate_lm(lm, ['the movie', None])
-    with pytest.raises(TypeError): evaluate_lm(lm, [b'the movie'])
+    with pytest.raises(TypeError, match=r'texts\[1\] is None'): evaluate_lm(lm, ['the movie', None])
+    for texts in b'the movie', None, 5:
+        with pytest.raises(TypeError, match='takes a list of texts, found one'): evaluate_lm(lm, texts)
+        with pytest.raises(TypeError, match='takes a list of texts, found one'): lm.perplexity(texts)
+    with pytest.raises(ValueError, match='half a surrogate pair'): evaluate_lm(lm, 'the \ud83c')

@@ -115,6 +115,15 @@ def test_up_and_down(hub, shell, model_folder, tmp_path):
     assert not any(o.endswith(('notes.exe', 'model.pkl')) for o in hub.asked)
 
 
+def test_a_page_is_asked_once(hub, shell, model_folder):
+    "All files are those of one moment: whoever pushes while a model is read changes nothing"
+    shell('push', model_folder, 'hf://me/small')
+    shell('generate', 'the', '--model', 'hf://me/small')
+    hub.asked.clear()
+    assert shell('generate', 'the', '--model', 'hf://me/small')[0] == 0
+    assert sum('/revision/' in o for o in hub.asked) == 1
+
+
 def test_offline(hub, shell, model_folder):
     "Once downloaded it is there without the Hub; what was never downloaded is told so"
     shell('push', model_folder, 'hf://me/small')

@@ -117,6 +117,10 @@ def test_it_gives_up(lm):
     assert fresh_reviews(lm, all_words, '', 99, **HOW) == lm.generate('', **HOW)
 
 
-@pytest.mark.parametrize('bad', [dict(max_copy=-1), dict(max_copy=1.5), dict(max_copy='10'), dict(n=0), dict(temperature=-1), dict(seed=-1)])
+def test_numbers_of_numpy(lm, index):
+    assert fresh_reviews(lm, index, 'the', np.int64(3), tries=np.int8(2), **HOW) == fresh_reviews(lm, index, 'the', 3, tries=2, **HOW)
+
+
+@pytest.mark.parametrize('bad', [dict(max_copy=-1), dict(max_copy=1.5), dict(max_copy='10'), dict(max_copy=True), dict(n=0), dict(temperature=-1), dict(seed=-1), dict(tries=0)])
 def test_settings_that_cannot_be(lm, index, bad):
     with pytest.raises(ValueError, match=f'{next(iter(bad))}='): fresh_reviews(lm, index, **bad)

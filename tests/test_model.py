@@ -18,6 +18,7 @@ import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from fastai.text.models.awdlstm import AWD_LSTM, awd_lstm_lm_config
@@ -25,7 +26,8 @@ from fastai.text.models.core import get_language_model
 from safetensors.torch import load_file, save_file
 
 import imdb_lm.model as model
-from imdb_lm.model import FILES, LanguageModel, check_target, find_model, load_lm, model_hash, read_config, read_vocab, shrink_model, write_model
+from imdb_lm.model import (FILES, LanguageModel, check_recipe, check_target, check_whole, find_model, load_lm, model_hash, read_config, read_vocab, shrink_model,
+                           write_model)
 from imdb_lm.network import NETWORK, build_net, has_int8
 from imdb_lm.tokens import BOS, UNK, tokenize
 
@@ -200,6 +202,19 @@ def test_what_does_not_fit_is_not_written(target, words, config, weights):
     with pytest.raises(TypeError): write_model(target, weights, words, {**config, 'about': {1j}})
 
 
+@pytest.mark.parametrize('changes, match', [
+    (dict(n_hid=np.int64(16)), 'the configuration is damaged: n_hid'), (dict(n_hid=None), 'n_hid'), (dict(label=dict(name='stars', values=[1])), 'label'), (dict(label=None), 'label')])
+def test_a_config_that_cannot_be_read_again_is_not_written(target, words, config, weights, changes, match):
+    with pytest.raises(ValueError, match=match) as e: write_model(target, weights, words, {**config, **changes})
+    one_sentence(e)
+
+
+@pytest.mark.parametrize('name, change', [('1.decoder.bias', lambda w: w[:-1]), ('0.encoder.weight', lambda w: w.T), ('1.decoder.bias', lambda w: w.long())])
+def test_weights_that_do_not_fit_are_not_written(target, words, config, weights, name, change):
+    with pytest.raises(ValueError, match=f'do not fit: {name} is .* for 64 words') as e: write_model(target, {**weights, name: change(weights[name])}, words, config)
+    one_sentence(e)
+
+
 def test_the_old_model_survives_when_it_cannot_be_put_back(tmp_path, words, config, weights, monkeypatch):
     folder = write_model(tmp_path/'m', weights, words, config)
     before, rename = contents(folder), os.rename
@@ -346,6 +361,19 @@ def test_targets_that_cannot_be(tmp_path, monkeypatch, words, config, weights):
     assert [o.name for o in tmp_path.iterdir()] == ['file']
 
 
+@pytest.mark.parametrize('name', ['hf://me/model', Path('hf://me/model')])
+def test_a_name_on_the_hub_is_no_folder_to_write(name):
+    with pytest.raises(ValueError, match='no folder but a name on the Hub') as e: check_target(name)
+    one_sentence(e)
+
+
+def test_a_link_to_itself(tmp_path, words, config, weights):
+    (tmp_path/'m').symlink_to(tmp_path/'m')
+    with pytest.raises(FileNotFoundError, match='no model folder'): load_lm(tmp_path/'m')
+    with pytest.raises(OSError): write_model(tmp_path/'m', weights, words, config)
+    assert [o.name for o in tmp_path.iterdir()] == ['m'] and (tmp_path/'m').is_symlink()
+
+
 def test_asking_writes_nothing(tmp_path):
     assert check_target(tmp_path/'a'/'b') == (tmp_path/'a'/'b').resolve()
     assert list(tmp_path.iterdir()) == []
@@ -394,6 +422,13 @@ def test_a_small_model_says_nearly_the_same(folder, small):
     a, b = load_lm(folder, 'fp32'), load_lm(small, 'fp32')
     for text in TEXTS: torch.testing.assert_close(a.next_word(text), b.next_word(text), atol=2e-3, rtol=.05)
     assert b.config == a.config and b.vocab == a.vocab
+
+def test_a_model_shrinks_where_it_is(folder):
+    (folder/'README.md').write_text('a card')
+    (folder/'history.csv').write_text('epoch')
+    assert shrink_model(str(folder), str(folder)) == folder
+    assert sorted(contents(folder)) == sorted([*FILES, 'README.md', 'history.csv']) and contents(folder)['README.md'] == b'a card'
+    assert load_lm(folder).vocab
 
 def test_a_small_model_is_small(model_folder, tmp_path):
     sizes = [(o/'model.safetensors').stat().st_size for o in (model_folder, shrink_model(model_folder, tmp_path/'small'))]
@@ -517,7 +552,7 @@ def test_extra_tensor(folder, weights, name):
 @pytest.mark.parametrize('change, match', [
     (lambda v: v[:-1], 'does not fit'), (lambda v: v+['more'], 'does not fit'), (lambda v: {w: i for i,w in enumerate(v)}, 'it holds no list'),
     (lambda v: ' '.join(v), 'it holds no list'), (lambda v: None, 'it holds no list'), (lambda v: [], 'missing'), (lambda v: [*v[:-1], 1], 'no text'),
-    (lambda v: [*v[:-1], ['a']], 'no text'), (lambda v: [*v[:-1], None], 'no text'), (lambda v: ['other' if w == UNK else w for w in v], 'xxunk missing'),
+    (lambda v: [*v[:-1], ['a']], 'no text'), (lambda v: [*v[:-1], 'half \ud83c'], 'no text'), (lambda v: [*v[:-1], None], 'no text'), (lambda v: ['other' if w == UNK else w for w in v], 'xxunk missing'),
     (lambda v: ['other' if w == BOS else w for w in v], 'xxbos missing'), (lambda v: ['other' if w == 'xxpad' else w for w in v], 'xxpad missing'),
     (lambda v: [*v[1:], v[0]], r"begins with \['xxpad', 'xxbos', .*, not with xxunk, xxpad, xxbos"), (lambda v: [v[0], *reversed(v[1:])], 'begins with'),
     (lambda v: sorted(v), 'begins with'), (lambda v: [*v[:20], v[19], *v[21:]], "holds the word '.*' 2 times"),
@@ -563,6 +598,12 @@ def test_a_vocabulary_that_cannot_be_read_again_is_not_written(target, words, co
     for vocab in (words[1:] + words[:1], [*words[:-1], 'the'], [*words[:-1], 1]):
         with pytest.raises(ValueError, match='the vocabulary') as e: write_model(target, weights, vocab, config)
         one_sentence(e)
+
+
+@pytest.mark.parametrize('kind', [['classifier'], {}, None, 5, 'poem'])
+def test_a_model_of_another_kind(folder, config, kind):
+    (folder/'config.json').write_text(json.dumps({'format': 1, **config, 'kind': kind}))
+    refuses(folder, 'holds a .*, not a language model')
 
 
 def test_a_newer_config_may_say_more(folder, config):
@@ -669,6 +710,30 @@ def test_no_words_to_judge(lm, texts):
 def test_a_text_that_is_none(lm):
     with pytest.raises(TypeError): lm.perplexity(['the movie', None])
     with pytest.raises(TypeError): lm.next_word(None)
+
+
+@pytest.mark.parametrize('bs', [0, -1, 1.5, None, True])
+def test_texts_side_by_side_that_cannot_be(lm, bs):
+    with pytest.raises(ValueError, match=f'bs={bs} cannot be: it is a whole number of at least 1'): lm.token_scores(['the movie'], bs=bs)
+
+
+def test_the_worst_perplexity_is_infinite(lm):
+    net = copy.deepcopy(lm.net)
+    net.decoder.bias[lm.o2i['the']] += 9999
+    assert LanguageModel(net, lm.vocab, lm.config).perplexity('a movie') == math.inf
+
+
+def test_precision_by_name(lm):
+    for name,dtype in dict(fp64=torch.float64, fp32=torch.float32, fp16=torch.float16, bf16=torch.bfloat16).items():
+        assert LanguageModel(copy.deepcopy(lm.net).to(dtype), lm.vocab, lm.config).precision == name
+
+
+def test_numbers_of_numpy():
+    recipe = check_recipe(np.int64(1), np.float32(.5), np.int32(2), .25)
+    assert json.loads(json.dumps(recipe)) == dict(frozen_epochs=1, frozen_lr=.5, epochs=2, lr=.25)
+    assert type(check_whole('n', np.uint8(7))) is int
+    for bad in (True, 1.0, '1', None, -1, 10**400, np.float32(1), torch.tensor(1)):
+        with pytest.raises(ValueError, match='^n=.* cannot be: it is a whole number of at least 0'): check_whole('n', bad, 0)
 
 
 # ---- names

@@ -2,6 +2,7 @@
 import math
 from html.parser import HTMLParser
 
+import numpy as np
 import pytest
 
 from imdb_lm.model import AWDLSTM, LanguageModel
@@ -62,12 +63,19 @@ def test_surprise_has_a_colour(words, config):
     net = AWDLSTM(len(words), **config).eval()
     for p in net.parameters(): p.data.zero_()
     lm = LanguageModel(net, words, config)
+    assert f', {.6*math.log(64, 1000):.2f})' in show_surprisal(lm, 'a') # one of 64 words that are equally likely
     net.decoder.bias.data[lm.o2i['a']] = 50.
     html = show_surprisal(lm, 'a the zyzzyva')
     assert [o.split(')')[0] for o in html.split('rgba(')[1:]] == ['232, 93, 48, 0.00', '232, 93, 48, 0.60', '232, 93, 48, 0.60']
     assert html.count('underline') == 1 and 'zyzzyva: 0.00%, as xxunk' in html
     assert 'color:' not in html.replace('background:', '')
     assert html._repr_html_() == html
+
+
+def test_how_many_bets(lm):
+    for k,n in ((1, 1), (np.int64(3), 3), (10**30, len(lm.vocab))): assert [len(best) for _,_,best in bets(lm, 'the movie', k)] == [n, n]
+    for k in (0, -1, 1.5, None, True):
+        with pytest.raises(ValueError, match=f'k={k} cannot be'): bets(lm, 'the movie', k)
 
 
 @pytest.mark.parametrize('text', ['', ' ', '\n'])

@@ -4,6 +4,8 @@ import math
 import random
 from collections import Counter
 
+import numpy as np
+import pandas as pd
 import pytest
 
 import imdb_lm.report as rep
@@ -104,9 +106,30 @@ def test_places_that_cannot_be(parts, tmp_path):
 @pytest.mark.parametrize('n', [0, 1, -3])
 def test_too_few_to_compare(parts, n):
     lm, texts, index, _ = parts
-    with pytest.raises(ValueError, match=f'n={n} cannot be'): report(lm, texts, index, n=n)
-    with pytest.raises(ValueError, match='1 held-out review is too little'): report(lm, texts[:1], index)
+    with pytest.raises(ValueError, match=f'n={n} cannot be: it is a whole number of at least 2'): report(lm, texts, index, n=n)
+    for k in 0, 1:
+        with pytest.raises(ValueError, match=f'{k} held-out reviews are too few'): report(lm, texts[:k], index)
     with pytest.raises(ValueError, match='found 1, give two'): self_bleu([['a']])
+
+
+@pytest.mark.parametrize('bad', [dict(n=2.5), dict(n='6'), dict(n_words=0), dict(seed=-1), dict(seed=None)])
+def test_settings_are_looked_at_first(parts, bad, monkeypatch):
+    "Before minutes of reading and writing"
+    lm, texts, index, _ = parts
+    monkeypatch.setattr(rep, 'evaluate_lm', None)
+    monkeypatch.setattr(rep, '_write', None)
+    with pytest.raises(ValueError, match=f'{next(iter(bad))}=.* cannot be') as e: report(lm, texts, index, **bad)
+    assert '\n' not in str(e.value)
+
+
+def test_any_list_of_texts_and_numbers(parts, tmp_path):
+    lm, texts, index, want = parts
+    for o in (iter(texts), tuple(texts), np.array(texts), pd.Series(texts, index=range(5, 5 + len(texts)))):
+        res = report(lm, o, index, n=np.int64(6), n_words=np.int8(12), temperatures=np.array([.5], np.float32), seed=np.int64(42))
+        assert {**res, 'written': res['written'][:1]} == {**want, 'written': want['written'][:1]}
+    assert json.loads((write_report(res, tmp_path).parent/'report.json').read_text())['settings'] == want['settings']
+    with pytest.raises(TypeError, match='list of texts, found one str'): report(lm, texts[0], index)
+    assert review_stats(iter(texts), [True]*len(texts), index) == review_stats(texts, [True]*len(texts), index)
 
 
 def test_fewer_texts_than_asked_for(parts):

@@ -6,8 +6,11 @@ import subprocess
 import sys
 import time
 
+import numpy as np
+import pandas as pd
 import pytest
 
+from imdb_lm.generate import Writing
 from imdb_lm.reviews import write_reviews
 
 PROMPTS = ['The movie', '', 'a "good" film']
@@ -25,7 +28,8 @@ def test_lines(lm, whole):
     for o in lines:
         assert list(o) == ['prompt', 'text', 'seed', 'settings', 'model', 'surprisal']
         assert (o['seed'], o['model'], o['settings']['n_words'], o['settings']['precision']) == (3, 'a1', 9, 'fp32')
-        assert o['surprisal'] is None or o['surprisal'] > 0
+    for o,row in zip(lines, Writing(lm, PROMPTS, **HOW).in_order(scored=True), strict=True):
+        assert o['surprisal'] == (pytest.approx(np.mean(row.surprisal), abs=1e-4) if row.new else None)
 
 
 def test_broken_off_anywhere(lm, tmp_path, whole):
@@ -84,6 +88,17 @@ def test_places_that_cannot_be(lm, tmp_path, whole):
                            ('no/r', FileNotFoundError, 'make the folder')]:
         with pytest.raises(exc, match=match): write_reviews(lm, tmp_path/name, PROMPTS, 'a1', **HOW)
     assert [o.name for o in tmp_path.iterdir()] == ['whole.jsonl']
+
+
+def test_any_prompts_and_numbers(lm, tmp_path):
+    "What can be read only once, what has no places 0 and 1, numbers of numpy: the lines are the same, and go on"
+    how = dict(n=2, n_words=4, seed=1, temperature=.5, banned=['good'])
+    want = write_reviews(lm, tmp_path/'want', ['the', 'a'], 'a1', **how).read_bytes()
+    numpy = dict(n=np.int8(2), n_words=np.int64(4), seed=np.int64(1), temperature=np.float32(.5))
+    for prompts in (iter(['the', 'a']), pd.Series(['the', 'a'], index=[7, 8]), np.array(['the', 'a'])):
+        (tmp_path/'r').write_bytes(want[:len(want)//2])
+        assert write_reviews(lm, str(tmp_path/'r'), prompts, 'a1', resume=True, banned=iter(['good']), **numpy).read_bytes() == want
+    assert write_reviews(lm, tmp_path/'one', 'the', 'a1', **how).read_bytes() == b''.join(want.splitlines(keepends=True)[:2])
 
 
 def test_settings_that_cannot_be_leave_no_file(lm, tmp_path):

@@ -108,6 +108,20 @@ def test_a_word_is_shown_one_token_later():
     assert d.finish() == '!!!'
 
 
+@pytest.mark.parametrize('marks', [['xxmaj', 'xxup'], ['xxbos', 'xxpad'], ['xxrep', '2', 'xxmaj', 'xxup']])
+def test_many_marks_are_read_once(marks, monkeypatch):
+    "Each token is looked at once when it comes, however many marks wait: the time grows with the text and not with its square"
+    from imdb_lm import text
+    asked, lacking = [], text._lacking
+    monkeypatch.setattr(text, '_lacking', lambda *o: asked.append(1) or lacking(*o))
+    tokens = marks*5000 + ['film', 'xxmaj', 'good']
+    assert detokenize(tokens).lower().endswith('film good') and len(asked) == len(tokens)
+
+
+def test_a_str_is_no_list_of_tokens():
+    with pytest.raises(TypeError, match='a list of tokens, found a str'): detokenize('xxmaj good')
+
+
 def squashed(text): return re.sub(r'\s', '', text).lower()
 
 
