@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['SPAN', 'pooled', 'Classifier', 'write_clas', 'load_clas']
 
-# %% ../nbs/03b_classifier.ipynb #6b7df025
+# %% ../nbs/03b_classifier.ipynb #c2396c10
+from numbers import Integral
 from pathlib import Path
 
 import torch
@@ -68,7 +69,12 @@ class Classifier:
         bptt, most = self.config['seq_len'], self.config['max_len']
         return 0 if most is None or n <= most else -((most - n)//bptt)*bptt
 
-# %% ../nbs/03b_classifier.ipynb #54dff94f
+# %% ../nbs/03b_classifier.ipynb #50e6830a
+def _check_whole(**numbers):
+    "Are these whole numbers of at least 1?"
+    for name,o in numbers.items():
+        if not isinstance(o, Integral) or isinstance(o, bool) or o < 1: raise ValueError(f'{name}={o!r} cannot be: it is a whole number of at least 1')
+
 @patch
 @torch.inference_mode()
 def logits(self: Classifier,
@@ -76,31 +82,36 @@ def logits(self: Classifier,
     bs: int = 32, # Texts read side by side
 ) -> Tensor: # (texts, classes) float32, on the CPU
     "What the head says of texts, before it becomes probabilities"
+    _check_whole(bs=bs)
+    if not ids: return torch.zeros(0, len(self.classes))
     order = sorted(range(len(ids)), key=lambda i: -len(ids[i]))
     parts = [self.head(pooled(self.net, [ids[i] for i in rows], [self._first(len(ids[i])) for i in rows], self.o2i[PAD])) for rows in chunked(order, bs)]
     return torch.cat(parts).float().cpu()[torch.tensor(order).argsort()]
 
 @patch
 def predict(self: Classifier,
-    texts: list, # list of str; a str is one text
-    bs: int = 32, # Texts read side by side
-) -> tuple: # The labels, list of str, and the probabilities, (texts, classes), in the order of `classes`; for a str one label and (classes,)
+    texts: list, # Any number of str, a column of a table too; a str is one text
+    bs: int = 32, # Texts read side by side: more are faster and take more memory
+) -> tuple: # The labels, list of str, and the probabilities, (texts, classes) float32, in the order of `classes`; for a str one label and (classes,)
     "Which class each text is of, and how sure that is"
     if isinstance(texts, str): return tuple(o[0] for o in self.predict([texts], bs))
+    texts = list(texts)
     for i,t in enumerate(texts):
         if not isinstance(t, str) or not t.strip(): raise ValueError(f'text {i+1} of {len(texts)} is {t!r}, so there is nothing to judge: leave it out')
-    probs = self.logits([self.encode(t) for t in texts], bs).softmax(1) if texts else torch.zeros(0, len(self.classes))
+    probs = self.logits([self.encode(t) for t in texts], bs).softmax(1)
     return [self.classes[i] for i in probs.argmax(1)], probs
 
-# %% ../nbs/03b_classifier.ipynb #0344f947
+# %% ../nbs/03b_classifier.ipynb #fb551818
 @patch
 def words_that_mattered(self: Classifier,
     text: str, # The text to judge
     label: str = None, # The class that words speak for or against; None: the one that is predicted
-    n: int = 5, # Words
+    n: int = 5, # Words at most
     bs: int = 64, # Readings side by side
 ) -> list: # Of pairs: a word, str, and by how much it raised the log-odds of `label`, float; the greatest changes first
     "The words of `text` that the judgement hangs on"
+    if not isinstance(text, str): raise TypeError(f'words_that_mattered takes one text, a str, not one of type {type(text).__name__}')
+    _check_whole(n=n, bs=bs)
     predicted = self.predict(text)[0]
     if label is not None and label not in self.classes: raise ValueError(f'label={label!r} cannot be: the classes are {", ".join(self.classes)}')
     k, ids, special = self.classes.index(label or predicted), self.encode(text), {self.o2i[w] for w in SPECIAL_TOKENS if w in self.o2i}
@@ -109,9 +120,9 @@ def words_that_mattered(self: Classifier,
     changes = [(self.vocab[i], (odds[0] - o).item()) for i,o in zip(words, odds[1:])]
     return sorted(changes, key=lambda o: -abs(o[1]))[:n]
 
-# %% ../nbs/03b_classifier.ipynb #591d02c9
+# %% ../nbs/03b_classifier.ipynb #9a056946
 def write_clas(
-    folder: Path, # The folder to write; an older classifier in it is replaced
+    folder: str|Path, # The folder to write; an older classifier in it is replaced
     clas: Classifier, # What to write
     about: dict = None, # What else its config.json is to tell
 ) -> Path: # `folder`
@@ -139,7 +150,7 @@ def _check_clas(config, path):
     return {**config, 'tie_weights': True, 'out_bias': False} # no decoder
 
 def load_clas(
-    folder: Path, # A classifier's folder
+    folder: str|Path, # A classifier's folder, or 'hf://OWNER/NAME'
 ) -> Classifier: # On the GPU where there is one
     "The classifier in `folder`. Runs no code from the folder; raises `FileNotFoundError` or `ValueError` when it is not whole"
     config, vocab = read_config(folder, 'classifier'), read_vocab(folder)

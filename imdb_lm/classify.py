@@ -5,10 +5,12 @@
 # %% auto #0
 __all__ = ['ClasLoader', 'FolderLabel', 'clas_dls', 'clas_learner', 'classifier', 'save_clas']
 
-# %% ../nbs/07_classify.ipynb #cb2e6985
+# %% ../nbs/07_classify.ipynb #542be316
+from collections.abc import Iterable
 from functools import partial
 from importlib.metadata import version
 from itertools import islice
+from numbers import Integral, Real
 from pathlib import Path
 
 import fastai.callback.schedule  # noqa: F401 -- lends learners their fit_one_cycle
@@ -22,7 +24,7 @@ from fastai.learner import Learner
 from fastai.metrics import accuracy
 from fastai.text.data import Pad_Chunk, SortedDL, TextBlock
 from fastai.text.learner import LMLearner, TextLearner, clean_raw_keys, text_classifier_learner
-from fastai.text.models.awdlstm import AWD_LSTM
+from fastai.text.models.awdlstm import AWD_LSTM, awd_lstm_clas_config
 from fastai.torch_core import get_model
 from fastcore.basics import patch
 from fastcore.meta import delegates
@@ -30,16 +32,16 @@ from fasttransform import Transform
 from torch import nn
 
 from .checkpoint import _digest
-from .classifier import Classifier, write_clas
+from .classifier import Classifier, _check_whole, write_clas
 from .labels import column_labels
-from .learner import TrimMemory, _agree, _check_tokenizer, _folder_weights, _is_whole, _plain_weights
-from .loader import Tokenizer, _both_parts, _documents, _splitter, as_source, table_texts
+from .learner import TrimMemory, _agree, _backwards, _check_dls, _check_dropouts, _check_tokenizer, _figures, _folder_weights, _is_whole, _plain_weights
+from .loader import Documents, Tokenizer, _both_parts, _documents, _splitter, as_source, table_texts
 from .model import check_vocab, find_model, read_config, read_vocab
 from .network import NETWORK, build_net
 from .processes import rank
 from .training import _check_precision, fit_stages
 
-# %% ../nbs/07_classify.ipynb #b02c02bc
+# %% ../nbs/07_classify.ipynb #b33c2015
 class ClasLoader(SortedDL):
     "`SortedDL`, with the same batches"
     def __init__(self,
@@ -51,8 +53,8 @@ class ClasLoader(SortedDL):
         super().__init__(dataset, num_workers=num_workers, **kwargs)
 
     @property
-    def docs(self):
-        "What is read"
+    def docs(self) -> Documents:
+        "The texts that are read"
         return _documents(self.dataset)
 
     @property
@@ -72,7 +74,7 @@ class ClasLoader(SortedDL):
 
     def create_batches(self, samps): return super().create_batches(islice(samps, self.first*self.bs, None))
 
-# %% ../nbs/07_classify.ipynb #d881f2df
+# %% ../nbs/07_classify.ipynb #882c6c6c
 def _labelled_files(source, valid):
     "Of the folders for training and validation the files, where there are such folders"
     folders = [o for o in ('train', valid if isinstance(valid, (str, Path)) else 'test') if (source/o).is_dir()]
@@ -87,7 +89,9 @@ class FolderLabel(Transform):
 def _labelled_table(source, text_col, label_col):
     "The table, its labels as text"
     table_texts(source, text_col)
-    if label_col not in source.columns: raise ValueError(f'the table has no column {label_col!r} but {", ".join(map(repr, source.columns))}: name the column of labels as label_col')
+    if (n := list(source.columns).count(label_col)) != 1:
+        raise ValueError(f'the table has {n or "no"} column{"s"*(n > 1)} {label_col!r} but {", ".join(map(repr, source.columns))}: name the column of labels as label_col')
+    if label_col == text_col or label_col in list(text_col): raise ValueError(f'label_col={label_col!r} is a column of texts: name the one of labels')
     labels = column_labels(source[label_col])
     if None in labels: raise ValueError(f'row {labels.index(None)} has no label in {label_col!r}: drop the row, or fill it')
     return source.assign(**{label_col: pd.Series(labels, dtype=object)})
@@ -109,24 +113,25 @@ def _check_classes(split, items, label):
         return parts
     return check
 
-# %% ../nbs/07_classify.ipynb #ab9b3af0
+# %% ../nbs/07_classify.ipynb #c7d9af94
 def clas_dls(
     path: Path|str|pd.DataFrame, # A folder of .txt files, in a folder for each class, IMDb's train and test where they are there; a .csv, .tsv, .parquet or .jsonl file; a DataFrame
     vocab: list, # The language model's vocabulary, a list of str: `dls.vocab`, `lm.vocab`
-    bs: int = 64, # Texts of a batch
+    bs: int = 64, # Texts of a batch; fastai's
     seq_len: int = 72, # Texts are padded to a multiple of so many tokens, which the encoder reads at a time
-    valid_pct: float = 0.1, # Share of the texts to hold out at random, where there is no folder test and `valid` says nothing
-    seed: int = 42, # Which ones
+    valid_pct: float = 0.1, # Share of the texts to hold out at random, between 0 and 1, where there is no folder test and `valid` is None
+    seed: int = 42, # Which ones: the same seed holds out the same texts
     text_col: str|list = 'text', # The column of texts, where the corpus is a table; or several, as fields of one text
     label_col: str = 'label', # The column of classes
-    valid: str|list = None, # Hold out this folder, or the rows where this column is True, or these indices
+    valid: str|list = None, # Hold out this folder, or the rows where this column is True, or the texts at these places, counted from 0 whatever a table's index says
     errors: str = 'strict', # What to do with files that are not UTF-8, as in `bytes.decode`
     n_workers: int = None, # Processes that tokenize; None: as many as it is worth
 ) -> DataLoaders: # `dls.vocab` is a pair: the words, and the classes
     "The `DataLoaders` of a classifier on labelled texts"
-    for name,o in dict(bs=bs, seq_len=seq_len).items():
-        if not isinstance(o, int) or o < 1: raise ValueError(f'{name}={o!r} cannot be: it is a whole number of at least 1')
-    if not 0 < valid_pct < 1: raise ValueError(f'valid_pct={valid_pct!r} cannot be: it is a share between 0 and 1')
+    _check_whole(bs=bs, seq_len=seq_len)
+    bs, seq_len = int(bs), int(seq_len)
+    if not isinstance(valid_pct, Real) or not 0 < valid_pct < 1: raise ValueError(f'valid_pct={valid_pct!r} cannot be: it is a share between 0 and 1')
+    if not isinstance(vocab, Iterable): raise TypeError(f'vocab is of type {type(vocab).__name__}: give a list of str, such as dls.vocab of a language model')
     source, vocab = as_source(path), check_vocab(list(vocab), 'vocab')
     if table := isinstance(source, pd.DataFrame): source = _labelled_table(source, text_col, label_col)
     split = _both_parts(_clas_splitter(source, valid_pct, seed, valid))
@@ -138,13 +143,14 @@ def clas_dls(
     if len(dsets.train) < bs: raise ValueError(f'there are {len(dsets.train)} texts for training, fewer than the {bs} of a batch: lower bs, or give more texts')
     return dsets.dataloaders(path=source if isinstance(source, Path) else Path('.'), bs=bs, before_batch=Pad_Chunk(seq_len=seq_len))
 
-# %% ../nbs/07_classify.ipynb #75953c21
+# %% ../nbs/07_classify.ipynb #53ec6bc4
 def _encoder_weights(encoder):
     "Of an encoder the weights by fastai's names, the sizes, and the vocabulary (None: it is not known)"
     if isinstance(encoder, LMLearner):
         enc = get_model(encoder.model)[0]
         if type(enc) is not AWD_LSTM: raise ValueError(f'only AWD_LSTM is known as an encoder here, not {type(enc).__name__}')
         return enc.state_dict(), _sizes(enc.state_dict()), list(encoder.dls.vocab)
+    if not isinstance(encoder, (str, Path)): raise TypeError(f'encoder is of type {type(encoder).__name__}: give a learner of lm_learner, a model folder, or a file of learn.save_encoder')
     path = find_model(encoder)
     if path.is_dir():
         config, vocab = read_config(path), read_vocab(path)
@@ -153,7 +159,8 @@ def _encoder_weights(encoder):
     if not (file := path if path.is_file() else path.with_name(f'{path.name}.pth')).is_file():
         raise FileNotFoundError(f'{encoder} is not there: encoder is a learner, a model folder, or a file of learn.save_encoder')
     weights = _plain_weights(file, 'learn.save_encoder')
-    if not isinstance(weights, dict) or not all(map(_is_whole, weights.values())) or 'rnns.0.weight_hh_l0_raw' not in weights: raise ValueError(f'{file} holds no AWD-LSTM encoder: give one that learn.save_encoder wrote')
+    if not isinstance(weights, dict) or not all(map(_is_whole, weights.values())) or any(getattr(weights.get(k), 'ndim', 0) != 2 for k in ('encoder.weight', 'rnns.0.weight_hh_l0_raw')):
+        raise ValueError(f'{file} holds no AWD-LSTM encoder: give one that learn.save_encoder wrote')
     return weights, _sizes(weights), None
 
 def _sizes(weights):
@@ -161,23 +168,32 @@ def _sizes(weights):
     n_layers = sum(k.endswith('.weight_hh_l0_raw') for k in weights)
     return dict(emb_sz=weights['encoder.weight'].shape[1], n_hid=weights['rnns.0.weight_hh_l0_raw'].shape[1], n_layers=n_layers, pad_token=1)
 
+def _check_direction(dls, lm_dls):
+    "Do both read from the same end?"
+    way = {False: 'forwards', True: 'backwards'}
+    here, there = _backwards(dls), _backwards(lm_dls)
+    if here != there: raise ValueError(f'the encoder reads {way[there]}, the DataLoaders {way[here]}: give an encoder that reads as they do')
+
 def _check_words(vocab, words, n):
     "Do the DataLoaders number words as the encoder does?"
     if n != len(vocab): raise ValueError(f'the encoder knows {n:,} words, the DataLoaders {len(vocab):,}: give clas_dls the vocabulary of the encoder')
     for i,(a,b) in enumerate(zip(words or vocab, vocab)):
         if a != b: raise ValueError(f'word {i} is {a!r} for the encoder, {b!r} in the DataLoaders: give clas_dls the vocabulary of the encoder')
 
-# %% ../nbs/07_classify.ipynb #c1b1c3a5
+# %% ../nbs/07_classify.ipynb #61cd37de
 @delegates(text_classifier_learner, but=['arch', 'seq_len', 'pretrained', 'backwards', 'y_range'])
 def clas_learner(
     dls: DataLoaders, # From `clas_dls`
     encoder: LMLearner|Path|str = None, # A learner of `lm_learner`, a model folder or 'starter', or what `learn.save_encoder` wrote; None to start from nothing
-    drop_mult: float = 0.5, # Factor on all dropouts of the config; the book's
+    drop_mult: float = 0.5, # Factor on all dropouts of the config, 0 or more; the book's
     config: dict = None, # Sizes and dropouts, as `awd_lstm_clas_config`; the sizes are the encoder's
     metrics = accuracy, # One of fastai's metrics, or a list of them
     **kwargs
 ) -> TextLearner: # In fp16 where `dls` is on a GPU
     "A learner for a text classifier, frozen but for its head when it has an encoder"
+    _check_dls(dls, True, 'clas_dls')
+    _check_dropouts(drop_mult, {**awd_lstm_clas_config, **(config or {})})
+    if isinstance(encoder, LMLearner): _check_direction(dls, encoder.dls)
     if encoder is not None:
         weights, sizes, words = _encoder_weights(encoder)
         _check_words(list(dls.vocab[0]), words, len(weights['encoder.weight']))
@@ -186,13 +202,14 @@ def clas_learner(
     learn = text_classifier_learner(dls, AWD_LSTM, seq_len=seq_len, config=config, drop_mult=max(drop_mult, 1e-12), pretrained=False, metrics=metrics, **kwargs)
     learn.pretrained = encoder is not None
     if learn.pretrained:
-        learn.model[0].module.load_state_dict(clean_raw_keys(dict(weights)))
+        try: learn.model[0].module.load_state_dict(clean_raw_keys(dict(weights)))
+        except RuntimeError: raise ValueError(f'{encoder} holds no AWD-LSTM encoder: some of its weights are missing, or of another shape') from None
         learn.freeze()
     if dls.device.type == 'cuda': return learn.to_fp16()
     learn.add_cb(TrimMemory())
     return learn
 
-# %% ../nbs/07_classify.ipynb #68344c14
+# %% ../nbs/07_classify.ipynb #cd1edc71
 def _plain(layer):
     "A linear layer that does what batch norm, then `layer`'s linear layer do"
     lin = next(o for o in layer if isinstance(o, nn.Linear))
@@ -217,39 +234,41 @@ def classifier(
                   classes=list(map(str, classes)), seq_len=enc.bptt, max_len=enc.max_len)
     weights = {f'0.{k}': v.detach() for k,v in enc.module.state_dict().items()}
     head = nn.Sequential(*[o for layer in layers for o in (_plain(layer), nn.ReLU())][:-1])
+    if head[-1].out_features != len(classes): raise ValueError(f'the head gives {head[-1].out_features} numbers for {len(classes)} classes: leave n_out out')
     return Classifier(build_net(config, len(vocab), weights), head.to(weights['0.encoder.weight'].device), vocab, config)
 
-# %% ../nbs/07_classify.ipynb #36d0b55a
+# %% ../nbs/07_classify.ipynb #a2920d59
 def save_clas(
     learn: TextLearner, # The learner to keep
-    folder: Path, # The folder to write; an older classifier in it is replaced
+    folder: str|Path, # The folder to write; an older classifier in it is replaced
 ) -> Path: # `folder`
     "Write the classifier of `learn`, whole or not at all; `load_clas` reads it"
-    if rank(): return folder
-    history = getattr(learn, 'history', None)
+    if rank(): return Path(folder)
     about = dict(arch='AWD_LSTM', versions={p: version(p) for p in ('fastai', 'torch', 'spacy')},
                  data=dict(name=Path(learn.dls.path).resolve().name, texts=len(learn.dls.train_ds), held_out=len(learn.dls.valid_ds)),
-                 recipe=getattr(learn, 'recipe', None),
-                 metrics=None if history is None or history.empty else history.iloc[-1].drop('time').to_dict())
+                 recipe=getattr(learn, 'recipe', None), metrics=_figures(learn))
     return write_clas(folder, classifier(learn), about)
 
-# %% ../nbs/07_classify.ipynb #b6f6d94b
+# %% ../nbs/07_classify.ipynb #33753b00
 def _gradual(learn, epochs, lrs):
     "The book's stages: number, epochs, rates, how many of the last groups of layers train"
     if len(epochs) != len(lrs): raise ValueError(f'there are {len(epochs)} numbers of epochs and {len(lrs)} rates: give one of each for a stage')
-    n, stages = len(learn.splitter(learn.model)), []
-    for i,(e,lr) in enumerate(zip(epochs, lrs), 1):
-        if not isinstance(e, int) or e < 0: raise ValueError(f'epochs={tuple(epochs)} cannot be: each is a whole number of at least 0')
-        if not lr > 0: raise ValueError(f'lrs={tuple(lrs)} cannot be: each is a number above 0, such as 2e-2')
-        stages.append((i, e, float(lr) if i == 1 else slice(lr/2.6**(n - 1), lr), None if i in (len(lrs), n) or not learn.pretrained else i))
-    return stages
+    n = len(learn.splitter(learn.model))
+    return [(i, e, lr if i == 1 else slice(lr/2.6**(n - 1), lr), None if i in (len(lrs), n) or not learn.pretrained else i)
+            for i,(e,lr) in enumerate(zip(epochs, lrs), 1)]
+
+def _numbers(name, values, kind, ok, want):
+    "`values` as a list of `kind`, if each of them is `ok`"
+    values = list(values) if isinstance(values, Iterable) else values
+    if isinstance(values, list) and all(isinstance(o, Real) and not isinstance(o, bool) and ok(o) for o in values): return list(map(kind, values))
+    raise ValueError(f'{name}={values!r} cannot be: it is a number for each stage, {want}')
 
 @patch
 @delegates(Learner.fit_one_cycle, but=['n_epoch', 'lr_max', 'cbs', 'start_epoch', 'reset_opt'])
 def fit_gradual(self: TextLearner,
     epochs: tuple = (1, 1, 1, 2), # Epochs of each stage; the book's
     lrs: tuple = (2e-2, 1e-2, 5e-3, 1e-3), # Peak learning rate of each stage, of the head; the book's. From the second stage on each group of layers has a rate 2.6 times lower than the one above it
-    checkpoint: Path = None, # A folder for checkpoints: the same call with the same folder goes on where it stopped
+    checkpoint: str|Path = None, # A folder for checkpoints: the same call with the same folder goes on where it stopped; None keeps none
     cbs = None, # Callbacks for all stages
     **kwargs
 ) -> pd.DataFrame: # The table of all stages, a row an epoch; `learn.history` keeps it
@@ -257,6 +276,8 @@ def fit_gradual(self: TextLearner,
     if isinstance(self, LMLearner): raise TypeError('fit_gradual trains classifiers: for a language model there is fit_two_stage')
     _check_precision(self, cbs)
     self.pretrained = getattr(self, 'pretrained', True)
+    epochs = _numbers('epochs', epochs, int, lambda o: isinstance(o, Integral) and o >= 0, 'whole and at least 0')
+    lrs = _numbers('lrs', lrs, float, lambda o: 0 < o < float('inf'), 'above 0, such as 2e-2')
     stages = _gradual(self, epochs, lrs)
-    self.recipe = dict(epochs=list(epochs), lrs=list(map(float, lrs)), labels=_digest(torch.tensor([int(y) for o in self.dls for y in o.dataset.tls[1]]).numpy()))
+    self.recipe = dict(epochs=epochs, lrs=lrs, labels=_digest(torch.tensor([int(y) for o in self.dls for y in o.dataset.tls[1]]).numpy()))
     return fit_stages(self, stages, checkpoint, cbs, save_clas, **kwargs)

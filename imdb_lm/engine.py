@@ -70,7 +70,7 @@ def linear_cross_entropy(
     "`F.cross_entropy(F.linear(x, w, b), y)` in little memory"
     return _LinearCrossEntropy.apply(x, w, b, y, torch.is_grad_enabled() and (x.requires_grad or w.requires_grad))
 
-# %% ../nbs/04b_engine.ipynb #2d606c5a
+# %% ../nbs/04b_engine.ipynb #1a05df0f
 class Logits:
     "Stands for `linear(features)`"
     def __init__(self,
@@ -108,11 +108,18 @@ class Logits:
         args = [o.full() if isinstance(o, Logits) else o for o in args]
         return func(*args, **(kwargs or {}))
 
+def _operator(name): return lambda self, *args: getattr(self.full(), name)(*args) # Python looks for these in the class, not in `__getattr__`
+for _o in ('add', 'radd', 'sub', 'rsub', 'mul', 'rmul', 'truediv', 'rtruediv', 'pow', 'neg', 'abs', 'matmul', 'lt', 'le', 'gt', 'ge'):
+    setattr(Logits, f'__{_o}__', _operator(f'__{_o}__'))
+
+# %% ../nbs/04b_engine.ipynb #d51ce6a3
 class LMLoss(CrossEntropyLossFlat):
-    "fastai's loss, which knows `Logits`"
+    "fastai's loss, which knows `Logits`; with options of its own it needs them whole"
     def __call__(self, inp, targ, **kwargs):
-        if isinstance(inp, Logits) and self.reduction == 'mean': return inp.cross_entropy(targ)
-        return super().__call__(inp.full() if isinstance(inp, Logits) else inp, targ, **kwargs)
+        if not isinstance(inp, Logits): return super().__call__(inp, targ, **kwargs)
+        return inp.cross_entropy(targ) if self._is_plain() else super().__call__(inp.full(), targ, **kwargs)
+
+    def _is_plain(self): return (self.reduction, self.func.weight, self.func.label_smoothing, self.func.ignore_index) == ('mean', None, 0., -100)
 
 # %% ../nbs/04b_engine.ipynb #b7ad9e7f
 class ChunkedDecoder(LinearDecoder):
@@ -133,15 +140,15 @@ class Chunked(Callback):
     order = -5
     def before_batch(self): get_model(self.model)[1].lazy = len(self.yb) > 0 and not hasattr(self.learn, 'gather_preds')
 
-# %% ../nbs/04b_engine.ipynb #a8edb561
+# %% ../nbs/04b_engine.ipynb #fe9707c4
 class FusedAdam(Optimizer):
     "fastai's `Adam`, with one operation for all the weights of a group"
     def __init__(self,
         params, # Tensors, or lists of them: one list a group
         lr: float|slice, # Learning rate
-        mom: float = 0.9, # How much of the average of gradients stays
-        sqr_mom: float = 0.99, # How much of the average of squared gradients stays
-        eps: float = 1e-5, # Added to its root
+        mom: float = 0.9, # From 0 to 1: how much of the average of gradients stays at each step; this and what follows are fastai's
+        sqr_mom: float = 0.99, # The same for the average of squared gradients
+        eps: float = 1e-5, # Added to the root of the latter, so that it is not 0
         wd: float = 0.01, # Weight decay, not part of the gradient
     ): super().__init__(params, [], lr=lr, mom=mom, sqr_mom=sqr_mom, eps=eps, wd=wd)
 
@@ -164,10 +171,10 @@ class FusedAdam(Optimizer):
               beta1=hyper['mom'], beta2=hyper['sqr_mom'], eps=hyper['eps'], weight_decay=hyper['wd'] if decay else 0.)
         for o in states: o['step'] += 1
 
-# %% ../nbs/04b_engine.ipynb #39ad0bfc
+# %% ../nbs/04b_engine.ipynb #abe72461
 class BF16(Callback):
     "Mixed precision in bf16 on a CPU"
-    order = MixedPrecision.order
+    order, autocast = MixedPrecision.order, None
 
     def before_fit(self):
         if self.dls.device.type != 'cpu': raise ValueError(f'BF16 is for CPUs and the data is on {self.dls.device}: use learn.to_bf16() there')
@@ -176,8 +183,15 @@ class BF16(Callback):
         except RuntimeError: raise ValueError('this CPU has no bf16 for an LSTM: train in fp32, without BF16()') from None
 
     def before_batch(self):
+        self.leave()
         self.autocast = torch.autocast('cpu', torch.bfloat16)
         self.autocast.__enter__()
 
     def after_pred(self): self.learn.pred = to_float(self.pred)
-    def after_loss(self): self.autocast.__exit__(None, None, None)
+    def after_loss(self): self.leave()
+    def after_cancel_batch(self): self.leave()
+
+    def leave(self):
+        "Leave autocast, where a batch that was broken off has not done so"
+        if self.autocast: self.autocast.__exit__(None, None, None)
+        self.autocast = None

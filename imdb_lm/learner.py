@@ -5,11 +5,12 @@
 # %% auto #0
 __all__ = ['SIZES', 'read_pair', 'TrimMemory', 'lm_learner', 'language_model', 'save_lm', 'convert_pair']
 
-# %% ../nbs/05_learner.ipynb #7a6d1919
+# %% ../nbs/05_learner.ipynb #12bed09b
 import ctypes, pickle, sys
 from collections.abc import Iterator
 from functools import lru_cache
 from importlib.metadata import version
+from numbers import Real
 from pathlib import Path
 from zipfile import ZipFile, is_zipfile
 
@@ -48,7 +49,7 @@ SIZES = {
 def _say_once(message):
     if not rank(): print(message, file=sys.stderr)
 
-# %% ../nbs/05_learner.ipynb #a6490010
+# %% ../nbs/05_learner.ipynb #0f2e7ae5
 _OPTIMIZER = [L, np.dtype, type(np.dtype('f8')), np.float64(0).__reduce__()[0]] # what an optimizer's state is made of, beside tensors
 
 class _PlainUnpickler(pickle.Unpickler):
@@ -63,8 +64,8 @@ def _plain_weights(file, writer):
     except Exception: raise ValueError(f'{file} is damaged, or holds more than plain weights: write it anew, by {writer}') from None
 
 def _is_whole(w):
-    "Is `w` a tensor with a number in the file for each of its own?"
-    return isinstance(w, torch.Tensor) and w.layout == torch.strided and w.numel()*w.element_size() <= w.untyped_storage().nbytes()
+    "Is `w` a tensor of floating point numbers, each of them in the file?"
+    return isinstance(w, torch.Tensor) and w.is_floating_point() and w.layout == torch.strided and w.numel()*w.element_size() <= w.untyped_storage().nbytes()
 
 # %% ../nbs/05_learner.ipynb #a9c031eb
 def read_pair(
@@ -114,22 +115,34 @@ def _folder_weights(folder, config, vocab):
     if config['tie_weights']: w['1.decoder.weight'] = w['0.encoder.weight']
     return w
 
-# %% ../nbs/05_learner.ipynb #e7231ed4
+# %% ../nbs/05_learner.ipynb #5f4207bd
 @lru_cache(1)
 def _malloc_trim(): return getattr(ctypes.CDLL(None), 'malloc_trim', None) if sys.platform == 'linux' else None
 
 class TrimMemory(Callback):
-    "Gives the memory that glibc holds back to the system, every ten training steps"
+    "Gives the free memory that glibc holds back to the system, every ten training steps"
     def after_batch(self):
         if self.training and self.iter%10 == 9 and (trim := _malloc_trim()): trim(0)
 
-# %% ../nbs/05_learner.ipynb #727db725
+# %% ../nbs/05_learner.ipynb #4ac67acd
+def _check_dls(dls, is_pair, maker):
+    "Are these `DataLoaders` with one vocabulary, or with words and classes?"
+    if not isinstance(dls, DataLoaders): raise TypeError(f'dls is of type {type(dls).__name__}: give the DataLoaders that {maker} makes')
+    if isinstance(dls.vocab[0], str) == is_pair: raise TypeError(f'these DataLoaders are for a {"language model" if is_pair else "classifier"}: give those that {maker} makes')
+
+def _check_dropouts(drop_mult, config):
+    "Is every dropout a share that leaves something?"
+    if not isinstance(drop_mult, Real) or not drop_mult >= 0: raise ValueError(f'drop_mult={drop_mult!r} cannot be: it is a number of at least 0')
+    for k in ('output_p', 'hidden_p', 'input_p', 'embed_p', 'weight_p'):
+        if not 0 <= config[k]*drop_mult < 1: raise ValueError(f'{k}={config[k]!r} times drop_mult={drop_mult!r} cannot be: a dropout is at least 0 and less than 1')
+
+# %% ../nbs/05_learner.ipynb #dc3326a1
 @delegates(language_model_learner, but=['pretrained', 'pretrained_fnames'])
 def lm_learner(
     dls: DataLoaders, # From `lm_dls`
-    arch = AWD_LSTM, # The architecture
-    drop_mult: float = 0.3, # Factor on all dropouts of the config; the post's
-    pretrained: str|Path|tuple|bool = 'wt103', # 'wt103', a model folder, a (pth, pkl) pair of files, or False to start from nothing
+    arch = AWD_LSTM, # The architecture; fastai registers no other for texts
+    drop_mult: float = 0.3, # Factor on all dropouts of the config, 0 or more: the more text, the less of it is needed; the post's
+    pretrained: str|Path|tuple|bool = 'wt103', # 'wt103' (or True), a model folder, 'starter', 'hf://OWNER/NAME', a (pth, pkl) pair of files, or False (or None) to start from nothing
     config: dict = None, # Sizes and dropouts, as `awd_lstm_lm_config`; what it leaves out is the model folder's (sizes only), else the post's
     metrics = None, # None is accuracy and perplexity
     chunked: bool = True, # Project onto the vocabulary a piece of the batch at a time, and step by `FusedAdam` (`04b_engine`); False is stock fastai: the same numbers, slower and in more memory
@@ -138,6 +151,8 @@ def lm_learner(
 ) -> LMLearner: # In fp16 where `dls` is on a GPU
     "A learner for the language model of the post, frozen but for its last group when it is pretrained"
     if 'pretrained_fnames' in kwargs: raise TypeError('lm_learner knows no pretrained_fnames: give the two files as pretrained=(pth, pkl)')
+    _check_dls(dls, False, 'lm_dls')
+    _check_dropouts(drop_mult, {**awd_lstm_lm_config, **(config or {})})
     weights, old_vocab, sizes = _pretrained(pretrained, backwards)
     if num_distrib() > 1:
         from imdb_lm.distributed import own_rows # needs Accelerate
@@ -146,8 +161,9 @@ def lm_learner(
     config = {**awd_lstm_lm_config, **(config or {}), **_agree(sizes, config, pretrained)}
     learn = language_model_learner(dls, arch, config=config, drop_mult=max(drop_mult, 1e-12), pretrained=False, backwards=backwards, # fastai's WeightDropout fails where it drops nothing at all
                                    metrics=[accuracy, Perplexity()] if metrics is None else metrics, **kwargs)
-    if chunked: learn.model[1], learn.loss_func = ChunkedDecoder(learn.model[1]), LMLoss()
-    if chunked: learn.add_cb(Chunked())
+    if chunked:
+        learn.model[1], learn.loss_func = ChunkedDecoder(learn.model[1]), LMLoss()
+        learn.add_cb(Chunked())
     if weights: _load_weights(learn.model, weights, old_vocab, dls.vocab, pretrained)
     learn.pretrained = bool(weights)
     if learn.pretrained: learn.freeze()
@@ -172,7 +188,7 @@ def _agree(sizes, config, folder):
         if config and config.get(k, v) != v: raise ValueError(f'config asks for {k}={config[k]!r}, but the model in {folder} has {v!r}: leave config out')
     return sizes
 
-# %% ../nbs/05_learner.ipynb #00acbce5
+# %% ../nbs/05_learner.ipynb #f085c68b
 def language_model(
     learn: LMLearner, # A learner with an AWD-LSTM
 ) -> LanguageModel: # Shares the learner's weights
@@ -191,11 +207,13 @@ def _parts(learn):
     if type(enc) is not AWD_LSTM or enc.n_dir != 1: raise ValueError(f'only AWD_LSTM, in one direction, becomes a language model here, not {type(enc).__name__}')
     return enc, dec
 
+def _backwards(dls): return any(f.name == 'reverse_text' for f in dls.train_ds.tls[0].tfms.fs)
+
 def _check_tokenizer(dls):
     rules, tok = dls.train_ds.tokenizer.rules, dls.train_ds.tokenizer.tok
     if type(tok) is not SpacyTokenizer or tok.pipe.__self__.lang != 'en' or [*tok.special_toks, *rules] != [*defaults.text_spec_tok, *defaults.text_proc_rules]:
         raise ValueError('only the default tokenizer is known here: use learn.predict with another one')
-    if any(f.name == 'reverse_text' for f in dls.train_ds.tls[0].tfms.fs):
+    if _backwards(dls):
         raise ValueError('a model that reads backwards cannot write here, and has no model folder: use learn.predict, learn.save, learn.save_encoder')
 
 # %% ../nbs/05_learner.ipynb #3b8f3581
@@ -217,29 +235,33 @@ def stream(self: LMLearner,
     "Reviews that begin with `prompts`, piece by piece"
     return language_model(self).stream(prompts, **kwargs)
 
-# %% ../nbs/05_learner.ipynb #c98f5c1b
+# %% ../nbs/05_learner.ipynb #1de4d4f6
 def save_lm(
     learn: LMLearner, # The learner to keep
-    folder: Path, # The model folder to write; an older model in it is replaced
+    folder: str|Path, # The model folder to write; an older model in it is replaced
 ) -> Path: # `folder`
     "Write the model folder of `learn`, whole or not at all; of several processes the first one does"
-    if rank(): return folder
+    if rank(): return Path(folder)
     lm, (enc, dec) = language_model(learn), _parts(learn)
     dropouts = dict(output_p=dec.output_dp.p, hidden_p=enc.hidden_dps[0].p, input_p=enc.input_dp.p,
                     embed_p=enc.encoder_dp.embed_p, weight_p=enc.rnns[0].weight_p)
-    history = getattr(learn, 'history', None)
     about = dict(arch='AWD_LSTM', dropouts=dropouts,
                  tokenizer=dict(name='fastai WordTokenizer', rules=[f.__name__ for f in defaults.text_proc_rules],
                                 post_rules=[f.__name__ for f in defaults.text_postproc_rules]),
                  versions={p: version(p) for p in ('fastai', 'torch', 'spacy')},
                  data=dict(name=Path(learn.dls.path).resolve().name, reviews=len(learn.dls.train_ds), held_out=len(learn.dls.valid_ds)),
-                 recipe=getattr(learn, 'recipe', None),
-                 metrics=None if history is None or history.empty else history.iloc[-1].drop('time').to_dict())
+                 recipe=getattr(learn, 'recipe', None), metrics=_figures(learn))
     write_model(folder, {fastai_name(n): p for n,p in lm.net.named_parameters()}, lm.vocab, {**lm.config, **about})
     write_card(folder)
-    return folder
+    return Path(folder)
 
-# %% ../nbs/05_learner.ipynb #f8092f8b
+def _figures(learn):
+    "The last row of the table of a training, as far as there are figures in it; None where nothing was trained"
+    history = getattr(learn, 'history', None)
+    if history is None or history.empty: return None
+    return {k: o.tolist() if hasattr(o, 'tolist') else o for k,o in history.iloc[-1].items() if k != 'time' and o is not None}
+
+# %% ../nbs/05_learner.ipynb #f6be3600
 def convert_pair(
     pth: Path, # fastai's weights
     pkl: Path, # Their vocabulary
@@ -252,6 +274,7 @@ def convert_pair(
     if missing := [w for w in (UNK, PAD, BOS) if w not in vocab]: raise ValueError(f'{pkl} is no vocabulary of fastai: {", ".join(missing)} missing')
     try: return _write_pair(clean_raw_keys(weights), vocab, folder, pth, pkl)
     except KeyError as e: raise ValueError(f'{pth} holds no AWD-LSTM language model: {e} is missing') from None
+    except IndexError: raise ValueError(f'{pth} holds no AWD-LSTM language model: the weights of its first LSTM are no matrix') from None
 
 def _write_pair(weights, vocab, folder, pth, pkl):
     n_layers = sum(k.endswith('.weight_hh_l0_raw') for k in weights)

@@ -5,10 +5,11 @@
 # %% auto #0
 __all__ = ['STEPS', 'PROC', 'CGROUP', 'out_of_memory', 'free_memory', 'largest_bs', 'split_batches', 'memory_explained']
 
-# %% ../nbs/05b_memory.ipynb #84e8774a
+# %% ../nbs/05b_memory.ipynb #1b0f98d4
 import gc, re
 from contextlib import contextmanager
 from copy import copy
+from numbers import Integral
 from pathlib import Path
 from traceback import clear_frames
 
@@ -21,12 +22,13 @@ from fastai.data.core import DataLoaders
 from fastai.learner import Learner
 from fastai.text.learner import LMLearner
 from fastai.torch_core import get_model, no_random, num_distrib
+from fastcore.foundation import L
 
-from .engine import Chunked
+from .engine import BF16, Chunked
 from .learner import _malloc_trim
 from .processes import n_processes
 
-# %% ../nbs/05b_memory.ipynb #11210559
+# %% ../nbs/05b_memory.ipynb #582f385e
 STEPS = 2 # The second has the averages that the first has made
 
 class _Few(Callback):
@@ -38,16 +40,17 @@ class _Few(Callback):
 def _take_steps(learn, bs):
     "Train on `bs` rows at a time for a moment"
     dls = DataLoaders(learn.dls.train.new(bs=bs), learn.dls.valid, device=learn.dls.device)
-    parts = [copy(o) for o in learn.cbs if isinstance(o, (Chunked, MixedPrecision, ModelResetter, RNNCallback, RNNRegularizer))]
+    parts = [copy(o) for o in learn.cbs if isinstance(o, (BF16, Chunked, MixedPrecision, ModelResetter, RNNCallback, RNNRegularizer))]
     trial = Learner(dls, learn.model, learn.loss_func, learn.opt_func, splitter=learn.splitter, cbs=parts, path=learn.path)
     try:
         with trial.no_bar(), trial.no_logging(): trial.fit(1, lr=0., wd=0., cbs=_Few())
     finally: _leave_autocast(trial)
 
-def _leave_autocast(learn):
-    "fastai stays in it when a batch fails"
-    autocast = getattr(getattr(learn, 'mixed_precision', None), 'autocast', None)
-    if autocast and torch.is_autocast_enabled('cuda'): autocast.__exit__(None, None, None)
+def _leave_autocast(learn, cbs=None):
+    "A batch that fails or is broken off stays in it"
+    for o in L(learn.cbs) + L(cbs):
+        if isinstance(o, BF16): o.leave()
+        if isinstance(o, MixedPrecision) and getattr(o, 'autocast', None) and torch.is_autocast_enabled('cuda'): o.autocast.__exit__(None, None, None)
 
 # %% ../nbs/05b_memory.ipynb #1fe5feda
 @contextmanager
@@ -128,7 +131,7 @@ def _room(learn, bs):
     row, left = (peaks[1] - peaks[0])/few, 1024*_field(PROC/'self'/'status', 'VmRSS') + 0.9*free_memory() - peaks[1]
     return max(few, 2*few + left/row) if row > 0 else float('inf') # the few have just been there
 
-# %% ../nbs/05b_memory.ipynb #0f415b56
+# %% ../nbs/05b_memory.ipynb #62046eb4
 def _first_that_fits(learn, sizes):
     "The first of `sizes`, from many rows to few, that there is memory for; None if there is none"
     with _as_it_was(learn):
@@ -140,14 +143,15 @@ def _parts(bs): return [bs//k for k in range(1, bs + 1) if not bs%k]
 def largest_bs(
     learn: LMLearner, # It stays as it is
 ) -> int: # Rows; `learn.dls.bs` itself where that fits
-    "The largest part of the batch of `learn` that a training step has memory for, found by trying"
+    "The largest part of the batch of `learn` that a training step has memory for, found by trying; a MemoryError where a single row does not fit"
+    if not isinstance(learn, LMLearner): raise TypeError(f'largest_bs is for language models, whose batches are all of one shape, not for a {type(learn).__name__}')
     if num_distrib() > 1: raise ValueError('what fits is tried in one process: run it there, and give its answer as bs to all of them')
     if (bs := _first_that_fits(learn, _parts(learn.dls.bs))): return bs
     raise MemoryError(_TOO_LARGE.format(learn.dls.train.seq_len))
 
 _TOO_LARGE = 'there is not memory enough for one row of {} tokens: lower seq_len, or take a smaller network or vocabulary'
 
-# %% ../nbs/05b_memory.ipynb #6ef89c67
+# %% ../nbs/05b_memory.ipynb #d9406960
 def _rows_of_a_change(learn): return max([learn.dls.bs, *(o.n_acc for o in learn._grab_cbs(GradientAccumulation))])
 
 def split_batches(
@@ -156,10 +160,10 @@ def split_batches(
 ) -> LMLearner: # `learn`, with fastai's `GradientAccumulation`
     "Train on `bs` rows at a time, and add up gradients until they are those of the batch that `learn` has now"
     whole = _rows_of_a_change(learn)
-    if not isinstance(bs, int) or bs < 1 or whole%bs: raise ValueError(f'bs={bs!r} cannot be: it is a part of {whole} rows without a rest, one of {_parts(whole)}')
+    if not isinstance(bs, Integral) or isinstance(bs, bool) or bs < 1 or whole%bs: raise ValueError(f'bs={bs!r} cannot be: it is a part of {whole} rows without a rest, one of {_parts(whole)}')
     if bs == learn.dls.bs: return learn
     learn.remove_cb(GradientAccumulation)
-    learn.dls = DataLoaders(*[o.new(bs=bs) for o in learn.dls.loaders], path=learn.dls.path, device=learn.dls.device)
+    learn.dls = DataLoaders(*[o.new(bs=int(bs)) for o in learn.dls.loaders], path=learn.dls.path, device=learn.dls.device)
     return learn.add_cb(GradientAccumulation(whole)) if bs < whole else learn
 
 # %% ../nbs/05b_memory.ipynb #74a1df9e

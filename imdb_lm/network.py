@@ -12,14 +12,14 @@ import torch
 from fastcore.basics import patch
 from torch import nn, Tensor
 
-# %% ../nbs/02a_network.ipynb #7ff21b44
+# %% ../nbs/02a_network.ipynb #ed515ebc
 class AWDLSTM(nn.Module):
     "Embedding, LSTMs and decoder of fastai's AWD-LSTM language model, without its dropouts"
     def __init__(self,
         vocab_sz: int, # Words in the vocabulary
         emb_sz: int = 400, # Size of an embedding vector, and of the last LSTM's output
         n_hid: int = 1152, # Size of the hidden state of all LSTMs but the last
-        n_layers: int = 3, # LSTMs
+        n_layers: int = 3, # LSTMs, 1 or more
         pad_token: int = 1, # Id of the padding token, whose embedding stays zero
         tie_weights: bool = True, # Does the decoder share the embedding's matrix?
         out_bias: bool = True, # Has the decoder a bias?
@@ -86,7 +86,7 @@ def step(self: AWDLSTM,
         new.append((h[None], c[None]))
     return h, new
 
-# %% ../nbs/02a_network.ipynb #7759d0bc
+# %% ../nbs/02a_network.ipynb #8ec417a5
 def has_int8() -> bool: # True on x86 processors, as long as torch has fbgemm's operators
     "Can this torch multiply in 8 bits?"
     return 'fbgemm' in torch.backends.quantized.supported_engines and hasattr(torch.ops.quantized, 'linear_with_input_q_dq_qweight_dq_output_fp32')
@@ -94,7 +94,7 @@ def has_int8() -> bool: # True on x86 processors, as long as torch has fbgemm's 
 def to_int8(
     weight: Tensor, # (rows, columns) float32
 ) -> tuple: # (rows, columns) int8 from -127 to 127, and (rows,) float32: what they are multiples of
-    "The nearest weights of 8 bits"
+    "The nearest weights of 8 bits, and their scales"
     scale = weight.abs().amax(1).clamp(min=1e-20)/127
     return (weight/scale[:,None]).round().to(torch.int8), scale
 
@@ -110,7 +110,7 @@ def _pack(weight, bias):
             return torch.ops.quantized.linear_prepack(q, bias)
         finally: torch.backends.quantized.engine = engine
 
-# %% ../nbs/02a_network.ipynb #ac189f0c
+# %% ../nbs/02a_network.ipynb #a46e44f5
 class Int8Linear(nn.Module):
     "A linear layer with weights of 8 bits, for inputs between -1 and 1"
     def __init__(self,
@@ -136,7 +136,10 @@ class Int8Embedding(nn.Module):
         self.register_buffer('weight', weight)
         self.register_buffer('size', scale*127)
 
-    def forward(self, ids: Tensor) -> tuple: # (..., emb_sz) and (..., 1), float32
+    def forward(self,
+        ids: Tensor, # (...) int64
+    ) -> tuple: # (..., emb_sz) from -1 to 1, and (..., 1): what to multiply them by, float32
+        "The rows of `ids`"
         return self.weight[ids].float()/127, self.size[ids][...,None]
 
 # %% ../nbs/02a_network.ipynb #736d56bd

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Rate', 'StopOnNaN', 'fit_stages']
 
-# %% ../nbs/05c_training.ipynb #e8bb7e44
+# %% ../nbs/05c_training.ipynb #b05fddfa
 import sys, time
 from contextlib import nullcontext
 from pathlib import Path
@@ -26,21 +26,23 @@ from fastcore.meta import delegates
 
 from .checkpoint import Checkpointer, RunLog, spelled
 from .learner import save_lm
-from .memory import memory_explained
+from .memory import _leave_autocast, memory_explained
 from .model import check_recipe
 from .processes import n_processes, rank
 
-# %% ../nbs/05c_training.ipynb #78a04dee
+# %% ../nbs/05c_training.ipynb #e72291ef
 class Rate(Callback):
     "Shows how fast training is, and how long it will take"
     order, run_valid = ProgressCallback.order+1, False
-    def before_train(self): self.start, self.done = time.monotonic(), 0
+    def before_train(self): self.start, self.done = time.perf_counter(), 0
     def after_batch(self):
         self.done += self.xb[0].numel()*n_processes()
         if not hasattr(self.learn, 'progress'): return
-        rate = self.done/(time.monotonic() - self.start)
+        rate = self.done/(time.perf_counter() - self.start)
         left = (1 - self.pct_train)*self.n_epoch*self.n_iter*self.xb[0].numel()*n_processes()/rate
-        self.progress.pbar.comment += f', {rate:,.0f} tokens/s, stage done in {time.strftime("%H:%M:%S", time.gmtime(left))}'
+        self.progress.pbar.comment += f', {rate:,.0f} tokens/s, stage done in {_clock(left)}'
+
+def _clock(seconds): return f'{int(seconds)//3600:02}:{time.strftime("%M:%S", time.gmtime(seconds))}'
 
 # %% ../nbs/05c_training.ipynb #73e4d497
 class StopOnNaN(Callback):
@@ -51,7 +53,7 @@ class StopOnNaN(Callback):
         raise FloatingPointError(f'the loss is {self.loss.item()} at batch {self.iter+1} of {self.n_iter} in epoch {self.epoch}, at a rate of {self.opt.hypers[-1]["lr"]:.2g}: '
                                  'train again with a lower rate; what checkpoints there are, are from before')
 
-# %% ../nbs/05c_training.ipynb #a7403fe4
+# %% ../nbs/05c_training.ipynb #3ccb6133
 def _open(learn, groups):
     "Freeze all but the last `groups` of layers; None unfreezes"
     if groups is None: learn.unfreeze()
@@ -62,9 +64,11 @@ def _open(learn, groups):
     learn.model.zero_grad() # of a sum of gradients that the end of a stage, or Ctrl-C, cut off
 
 def _fit_stages(learn, stages, history, cbs, kwargs):
-    for history.stage,n,rate,groups in stages:
-        _open(learn, groups)
-        with _in_step(learn): learn.fit_one_cycle(n, rate, cbs=[*L(cbs), history, StopOnNaN(), Rate()], **kwargs)
+    try:
+        for history.stage,n,rate,groups in stages:
+            _open(learn, groups)
+            with _in_step(learn): learn.fit_one_cycle(n, rate, cbs=[*L(cbs), history, StopOnNaN(), Rate()], **kwargs)
+    finally: _leave_autocast(learn, cbs)
 
 def _in_step(learn):
     "Among several processes fastai's `distrib_ctx`, unless we are in one"
@@ -77,10 +81,12 @@ def _fit_from_checkpoint(learn, stages, history, cbs, kwargs, folder, save):
     keeper = Checkpointer(folder, history, save)
     with keeper.held():
         rows = {'n_acc': o.n_acc*n_processes() for o in L(learn.cbs) + L(cbs) if isinstance(o, GradientAccumulation)}
-        stage,epoch,batch = keeper.find(learn, {**learn.recipe, 'pretrained': getattr(learn, 'pretrained', None), **rows, **{k: spelled(v) for k,v in kwargs.items()}})
+        stage,epoch,batch = keeper.find(learn, {**(getattr(learn, 'recipe', None) or {}), 'pretrained': getattr(learn, 'pretrained', None), **rows, **{k: spelled(v) for k,v in kwargs.items()}})
         stages = [o for o in stages if o[0] >= stage]
         if keeper.step and not rank(): print(f'Going on from step {keeper.step:,} in {folder}: stage {stage}, epoch {epoch}, batch {batch}.' if stages else f'The run in {folder} is complete.', file=sys.stderr)
-        if stages: return _fit_stages(learn, stages, history, [*L(cbs), keeper], kwargs)
+        if stages:
+            try: return _fit_stages(learn, stages, history, [*L(cbs), keeper], kwargs)
+            finally: learn.dls.train.first = 0 # where it ended before its first batch
         learn.unfreeze()
         keeper.restore(learn)
 
@@ -94,23 +100,25 @@ def _check_precision(learn, cbs):
         if o.amp_mode == AMPMode.BF16 and torch.cuda.get_device_capability(device) < (8, 0):
             raise ValueError(f'bf16 is beyond {torch.cuda.get_device_name(device)}: call learn.to_fp32().to_fp16()')
 
-# %% ../nbs/05c_training.ipynb #00df8541
+# %% ../nbs/05c_training.ipynb #d0394337
 def fit_stages(
-    learn: Learner, # A learner of `lm_learner` or `clas_learner`, with its `recipe`
-    stages: list, # Of tuples: number of the stage, epochs (0 leaves it out), rate, how many of the last groups of layers to train (None: all)
-    checkpoint: Path = None, # A folder for checkpoints
+    learn: Learner, # A learner of `lm_learner` or `clas_learner`; with checkpoints its `recipe` is what tells this run from others
+    stages: list, # Of tuples: number of the stage, epochs (0 leaves it out), peak learning rate (a slice: from the first group of layers to the last), how many of the last groups to train (None: all)
+    checkpoint: str|Path = None, # A folder for checkpoints; None keeps none
     cbs = None, # Callbacks for all stages
     save = save_lm, # Writes the best model beside the checkpoints
     **kwargs # For `fit_one_cycle`
 ) -> pd.DataFrame: # The table of all stages, a row an epoch; `learn.history` keeps it
     "Train in stages, each in one cycle"
+    if not len(learn.dls.train):
+        raise ValueError('there is not a batch to train on: a learner that was loaded keeps no texts; give it some, such as learn.dls = lm_dls(texts, vocab=learn.dls.vocab)')
     history, stages = RunLog(), [o for o in stages if o[1]]
     if checkpoint is None: _fit_stages(learn, stages, history, cbs, kwargs)
     else: _fit_from_checkpoint(learn, stages, history, cbs, kwargs, Path(checkpoint), save)
-    learn.history, learn.curve = pd.DataFrame(history.rows), pd.DataFrame(dict(loss=[float(o) for o in history.losses], lr=history.lrs))
+    learn.history, learn.curve = history.tables()
     return learn.history
 
-# %% ../nbs/05c_training.ipynb #10cf81a8
+# %% ../nbs/05c_training.ipynb #4cc75934
 @patch
 @delegates(Learner.fit_one_cycle, but=['n_epoch', 'lr_max', 'cbs', 'start_epoch', 'reset_opt'])
 def fit_two_stage(self: LMLearner,
@@ -118,21 +126,22 @@ def fit_two_stage(self: LMLearner,
     frozen_lr: float = 2e-2, # Peak learning rate of stage one; the post's
     epochs: int = 10, # Epochs of stage two; 0 leaves it out
     lr: float = 2e-3, # Peak learning rate of stage two; the post's
-    checkpoint: Path = None, # A folder for checkpoints: the same call with the same folder goes on where it stopped
+    checkpoint: str|Path = None, # A folder for checkpoints: the same call with the same folder goes on where it stopped; None keeps none
     cbs = None, # Callbacks for both stages
     **kwargs
-) -> pd.DataFrame: # The table of both stages, a row an epoch; `learn.history` keeps it
+) -> pd.DataFrame: # The table of both stages, a row an epoch; `learn.history` keeps it, `learn.curve` the loss and the rate of each step
     "Train the last group with the others frozen, then everything, each in one cycle"
     _check_precision(self, cbs)
     self.recipe = check_recipe(frozen_epochs, frozen_lr, epochs, lr)
     stages = [(1, frozen_epochs, self.recipe['frozen_lr'], 1), (2, epochs, self.recipe['lr'], None)]
     with memory_explained(self, checkpoint): return fit_stages(self, stages, checkpoint, cbs, **kwargs)
 
-# %% ../nbs/05c_training.ipynb #b9fed7ff
+# %% ../nbs/05c_training.ipynb #180d3b24
 @patch
 def plot_two_stage(self: LMLearner,
 ) -> object: # A matplotlib `Figure`
     "The loss of every step and of the validations, and the rate, through both stages"
+    if getattr(self, 'curve', None) is None or self.curve.empty: raise ValueError('there is no training to draw: call learn.fit_two_stage first')
     import matplotlib.pyplot as plt
     fig, (a, b) = plt.subplots(2, 1, figsize=(6, 4), sharex=True, height_ratios=[2, 1])
     a.plot(self.curve.loss, label='training')

@@ -18,7 +18,9 @@ import pandas as pd
 import pytest
 import torch
 from fastai.callback.core import Callback
-from fastai.callback.training import GradientAccumulation
+from fastai.callback.training import GradientAccumulation, ShortEpochCallback
+from fastai.learner import Metric
+from fastai.optimizer import OptimWrapper, ranger
 from fastai.text.all import set_seed
 from fastai.text.data import LMDataLoader
 from fastai.text.models.awdlstm import awd_lstm_lm_config
@@ -163,6 +165,17 @@ def test_a_signal_while_an_epoch_is_validated(reviews, alone, tmp_path):
     same(result(fit(learner(reviews), tmp_path)), alone)
 
 
+@pytest.mark.parametrize('signum,error', [(signal.SIGTERM, SystemExit), (signal.SIGINT, KeyboardInterrupt)])
+def test_a_signal_after_the_last_batch(reviews, alone, tmp_path, signum, error):
+    "Too late to stop anything, but whoever sent it does not want the program to go on; what is trained is kept"
+    class AtTheEnd(Callback):
+        order = 200
+        def after_epoch(self):
+            if self.learn.run_log.stage == 2 and self.epoch == 1: os.kill(os.getpid(), signum)
+    with pytest.raises(error): fit(learner(reviews), tmp_path, [AtTheEnd()])
+    same(outcome(fit(learner(reviews, seed=6), tmp_path)), alone)
+
+
 def test_signal_handlers_are_put_back(reviews, tmp_path):
     before = [signal.getsignal(o) for o in (signal.SIGINT, signal.SIGTERM)]
     fit(learner(reviews), tmp_path)
@@ -295,6 +308,43 @@ def test_the_best_is_a_model_folder(reviews, tmp_path):
     assert best.config['recipe'] == learn.recipe
 
 
+def test_the_best_of_a_table_with_gaps(reviews, tmp_path, monkeypatch):
+    "An epoch whose loss is no number, and one without a loss, are not the best, and hide no better one"
+    saved = []
+    monkeypatch.setattr(imdb_lm.training.Checkpointer, 'write', lambda self, note: None)
+    keeper = imdb_lm.training.Checkpointer(tmp_path, checkpoint.RunLog(), lambda learn, folder: saved.append(len(keeper.history.rows)))
+    keeper.tensors, keeper.learn, keeper.note = None, SimpleNamespace(epoch=0, n_epoch=9), lambda place: None
+    for loss in (3., float('nan'), 2., None, 4., 1.):
+        keeper.history.rows.append(dict(stage=1, valid_loss=loss))
+        keeper.learn.history = pd.DataFrame(keeper.history.rows)
+        keeper.after_epoch()
+    assert saved == [1, 3, 6]
+
+
+def test_what_can_be_no_model_folder_is_trained_all_the_same(reviews, tmp_path, capsys):
+    "Reading backwards, another vocabulary: it has checkpoints, and it is said that the best is not kept"
+    for i,kwargs in enumerate((dict(backwards=True, min_freq=2), dict(vocab=['xxunk', 'the', 'a']))):
+        set_seed(1)
+        learn = lm_learner(lm_dls(reviews, bs=4, seq_len=30, **kwargs), config=SIZES, pretrained=False)
+        assert len(fit(learn, tmp_path/f'{i}').history) == 3 and len(checkpoints(tmp_path/f'{i}')) == 2
+        assert 'The best model could not be written (' in capsys.readouterr().err and not (tmp_path/f'{i}'/'best').exists()
+
+
+def test_metrics_of_several_numbers(reviews, tmp_path):
+    "The table of a resumed run has them, too"
+    class Both(Metric):
+        name = 'both'
+        def reset(self): pass
+        def accumulate(self, learn): pass
+        @property
+        def value(self): return np.array([.25, .5], np.float32)
+    new = partial(learner, reviews, metrics=[Both()])
+    def stop(): raise RuntimeError('the power failed')
+    with pytest.raises(RuntimeError, match='power'): fit(new(), tmp_path, [At(3, stop)])
+    assert [list(o) for o in fit(new(), tmp_path).history.both] == [[.25, .5]]*3
+    assert load_lm(tmp_path/'best').config['metrics']['both'] == [.25, .5]
+
+
 def test_no_pickle_is_needed(reviews, tmp_path, monkeypatch):
     def never(*args, **kwargs): raise AssertionError('a pickle was read')
     fit(learner(reviews), tmp_path)
@@ -368,6 +418,45 @@ def test_a_folder_that_cannot_be_written(reviews, tmp_path):
     with pytest.raises(OSError, match='checkpoints cannot be written to .*file/run .*: name a folder that can be written'): fit(learner(reviews), tmp_path/'file'/'run')
 
 
+def test_a_folder_without_locks(reviews, tmp_path, monkeypatch):
+    "Some network file systems have none: that is no other run"
+    def none(*args): raise OSError(errno.ENOLCK, 'No locks available')
+    monkeypatch.setattr(checkpoint.fcntl, 'flock', none)
+    assert len(fit(learner(reviews), tmp_path).history) == 3
+
+
+def test_what_a_killed_run_was_writing_is_cleared_away(tmp_path):
+    part = tmp_path/'mine'
+    part.mkdir()
+    p = in_child(lambda: (checkpoint.__dict__.update(_to_disk=lambda file: os.kill(os.getpid(), signal.SIGKILL)), write_checkpoint(tmp_path, {'a': torch.ones(2)}, dict(step=1))))
+    p.join(60)
+    assert p.exitcode == -signal.SIGKILL and len(list(tmp_path.iterdir())) == 2
+    with checkpoint._locked(tmp_path): assert sorted(o.name for o in tmp_path.iterdir()) == ['lock', 'mine']
+
+
+def test_names_of_folders_as_text(tmp_path):
+    path = write_checkpoint(str(tmp_path), {'a': torch.ones(2)}, dict(step=1, run=dict(bs=7)))
+    assert path == tmp_path/'step-000000001' and checkpoints(str(tmp_path)) == [path]
+    assert read_checkpoint(str(path))[1]['step'] == 1 and batch_size(str(tmp_path)) == 7
+
+
+@pytest.mark.parametrize('run', [5, [], None, 'bs'])
+def test_no_batch_size_in_a_damaged_checkpoint(tmp_path, run):
+    write_checkpoint(tmp_path, {'a': torch.ones(2)}, dict(step=1, run=run))
+    assert batch_size(tmp_path) is None
+
+
+@pytest.mark.parametrize('kind', ['file', 'link'])
+def test_something_else_where_a_checkpoint_belongs(tmp_path, kind):
+    "It is neither followed nor lost, and the write is an OSError, with which training goes on"
+    (tmp_path/'elsewhere').mkdir()
+    (tmp_path/'elsewhere'/'thesis.txt').write_text('mine')
+    target = tmp_path/'step-000000001'
+    target.write_text('mine') if kind == 'file' else target.symlink_to('elsewhere')
+    with pytest.raises(OSError): write_checkpoint(tmp_path, {'a': torch.ones(2)}, dict(step=1))
+    assert sorted(o.name for o in tmp_path.iterdir()) == ['elsewhere', target.name] and (tmp_path/'elsewhere'/'thesis.txt').read_text() == 'mine'
+
+
 def test_a_full_disk_in_mid_run(reviews, alone, tmp_path, monkeypatch, capsys):
     often(monkeypatch)
     save = checkpoint.save_file
@@ -380,7 +469,7 @@ def test_a_full_disk_in_mid_run(reviews, alone, tmp_path, monkeypatch, capsys):
     same(result(learn), alone)
     assert 'A checkpoint could not be written ([Errno 28] No space left on device): training goes on, and the last one stays.' in capsys.readouterr().err
     random_moment.update(full=False)
-    assert not list(tmp_path.glob('part-*'))
+    assert {o.name for o in tmp_path.iterdir()} - {o.name for o in checkpoints(tmp_path)} == {'lock', 'best'}
     same(result(fit(learner(reviews), tmp_path)), alone)
 
 
@@ -388,6 +477,32 @@ def test_checkpoints_of_other_loaders(reviews, tmp_path):
     learn = learner(reviews)
     learn.dls.loaders[0] = learn.dls.train.new(cls=LMDataLoader)
     with pytest.raises(ValueError, match='checkpoints need DataLoaders made by lm_dls, not LMDataLoader'): fit(learn, tmp_path)
+
+
+@pytest.mark.parametrize('opt_func', [ranger, partial(OptimWrapper, opt=torch.optim.SGD)], ids=['Lookahead', 'OptimWrapper'])
+def test_checkpoints_of_other_optimizers(reviews, tmp_path, opt_func):
+    "They have a state of their own kind: that is said before anything is trained"
+    learn = learner(reviews, opt_func=opt_func)
+    with pytest.raises(ValueError, match="checkpoints know fastai's optimizers, not (Lookahead|OptimWrapper): give another opt_func"): fit(learn, tmp_path, [At(1, lambda: 1/0)])
+    assert not checkpoints(tmp_path)
+
+
+def test_a_table_without_valid_loss(reviews, tmp_path):
+    fit(learner(reviews), tmp_path, [ShortEpochCallback(0.2)], epochs=0)
+    assert len(checkpoints(tmp_path)) == 1 and not (tmp_path/'best').exists()
+
+
+def test_a_run_that_ends_where_it_goes_on(reviews, tmp_path, monkeypatch):
+    "The next training begins its epochs at their beginning"
+    often(monkeypatch)
+    class AtOnce(Callback):
+        order = 200
+        def before_train(self): raise RuntimeError('at once')
+    def stop(): raise RuntimeError('the power failed')
+    with pytest.raises(RuntimeError, match='power'): fit(learner(reviews), tmp_path, [At(5, stop, 1)])
+    learn = learner(reviews)
+    with pytest.raises(RuntimeError, match='at once'): fit(learn, tmp_path, [AtOnce()])
+    assert learn.dls.train.first == 0
 
 
 def test_a_loss_that_is_not_a_number(reviews, tmp_path, monkeypatch):
@@ -402,7 +517,7 @@ def test_a_loss_that_is_not_a_number(reviews, tmp_path, monkeypatch):
 def test_the_newest_two_are_kept(tmp_path):
     for step in (3, 20, 100): write_checkpoint(tmp_path, {'a': torch.ones(2)}, dict(step=step))
     assert [o.name for o in checkpoints(tmp_path)] == ['step-000000100', 'step-000000020']
-    assert not list(tmp_path.glob('part-*'))
+    assert sorted(checkpoints(tmp_path)) == sorted(tmp_path.iterdir())
 
 
 def test_what_else_is_in_the_folder_stays(tmp_path):

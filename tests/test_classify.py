@@ -227,7 +227,31 @@ def test_words_that_mattered_add_up(clas_folder):
     for one,other in zip(clas.words_that_mattered(text, 'neg'), clas.words_that_mattered(text, 'pos')): assert one[1] == pytest.approx(-other[1], abs=1e-4)
 
 
+@pytest.mark.parametrize('kind', [tuple, iter, np.array, pd.Series, lambda o: pd.Series(o, index=[7, 7, 3], dtype='string')], ids=['tuple', 'iter', 'array', 'Series', 'string'])
+def test_texts_of_any_kind(clas_folder, reviews, kind):
+    "A column of a filtered table, above all"
+    clas = load_clas(clas_folder)
+    labels, probs = clas.predict(reviews[:3])
+    again, same = clas.predict(kind(reviews[:3]))
+    assert again == labels and torch.equal(same, probs)
+    assert clas.predict(pd.Series([], dtype=object))[0] == [] and clas.logits([]).shape == (0, 2)
+
+
 # ---- what cannot be
+
+@pytest.mark.parametrize('bs', [0, -1, 2.5, None, '3', True, float('nan')])
+def test_bad_numbers(clas_folder, dls, bs):
+    clas, match = load_clas(clas_folder), f'bs={bs!r} cannot be: it is a whole number of at least 1'
+    for f in (lambda: clas.predict(['good'], bs=bs), lambda: clas.predict('good', bs=bs), lambda: clas.words_that_mattered('good', bs=bs)):
+        with pytest.raises(ValueError, match=match): f()
+    with pytest.raises(ValueError, match=match.replace('bs', 'n', 1)): clas.words_that_mattered('good', n=bs)
+    assert clas.predict(['good', 'bad'], bs=np.int64(1))[0] == clas.predict(['good', 'bad'])[0]
+
+
+def test_words_of_one_text_only(clas_folder):
+    for text in (['good'], None, 5):
+        with pytest.raises(TypeError, match='words_that_mattered takes one text'): load_clas(clas_folder).words_that_mattered(text)
+
 
 def test_bad_texts(clas_folder):
     clas = load_clas(clas_folder)
@@ -244,11 +268,39 @@ def test_bad_corpora(table, corpus, vocab, tmp_path):
     with pytest.raises(ValueError, match="no column 'stars'.*label_col"): dls(table, label_col='stars')
     with pytest.raises(ValueError, match="row 1 has no label in 'opinion'"): dls(table.assign(opinion=['neg', None]*(len(table)//2)))
     with pytest.raises(ValueError, match='lower bs'): dls(table, bs=21)
-    with pytest.raises(ValueError, match='bs=0'): dls(table, bs=0)
+    for name,bad in (('bs', 0), ('bs', True), ('bs', 4.), ('seq_len', -1), ('seq_len', '24'), ('seq_len', False)):
+        with pytest.raises(ValueError, match=f'{name}={bad!r} cannot be: it is a whole number of at least 1'): dls(table, **{name: bad})
+    for bad in (0, 1, float('nan'), '0.1', None, True):
+        with pytest.raises(ValueError, match=f'valid_pct={bad!r} cannot be: it is a share between 0 and 1'): dls(table, valid_pct=bad)
+    with pytest.raises(ValueError, match="the table has 2 columns 'opinion'"): dls(pd.concat([table, table[['opinion']]], axis=1))
+    with pytest.raises(ValueError, match="label_col='review' is a column of texts"): dls(table, label_col='review')
+    with pytest.raises(TypeError, match='vocab is of type DataLoaders: give a list of str'): clas_dls(table, dls(table), text_col='review', label_col='opinion', valid='held')
     with pytest.raises(ValueError, match='vocab is no vocabulary'): clas_dls(table, ['the', 'a'])
     with pytest.raises(ValueError, match="no column 'label'"): clas_dls(['a text', 'another'], vocab)
     (tmp_path/'empty'/'train').mkdir(parents=True)
     with pytest.raises(ValueError, match='has no .txt files'): clas_dls(tmp_path/'empty', vocab)
+
+
+def test_numpys_numbers(table, vocab):
+    made = clas_dls(table, vocab, bs=np.int64(4), seq_len=np.int32(24), text_col='review', label_col='opinion', valid='held')
+    assert (type(made.bs), made.bs, made.train.seq_len) == (int, 4, 24)
+
+
+@pytest.mark.parametrize('dtype', ['category', 'string', 'object'])
+def test_a_filtered_table(table, vocab, dtype):
+    "Its index has gaps, its columns are of pandas' own types; a category that no row has any more is no class"
+    part = table.assign(opinion=table.opinion.astype(pd.CategoricalDtype(['neg', 'pos', 'gone']) if dtype == 'category' else dtype), held=table.held.astype('boolean'))[5:]
+    part = part[part.index%3 != 0].sample(frac=1, random_state=1)
+    made = clas_dls(part, vocab, bs=4, text_col='review', label_col='opinion', valid='held')
+    assert list(made.vocab[1]) == ['neg', 'pos'] and part.index[0] != 0
+    for ds,held in ((made.train_ds, False), (made.valid_ds, True)):
+        assert [made.vocab[1][int(y)] for y in ds.tls[1]] == part.opinion[part.held == held].tolist()
+
+
+def test_an_encoder_that_reads_the_other_way(corpus, reviews, tmp_path):
+    "Its words have the same numbers, and nothing else would show it"
+    back = lm_learner(lm_dls(reviews, bs=4, seq_len=30, min_freq=1, backwards=True), config=SIZES, pretrained=False)
+    with pytest.raises(ValueError, match='the encoder reads backwards'): clas_learner(clas_dls(corpus, list(back.dls.vocab), bs=4), back)
 
 
 def test_a_folder_without_a_test_set(corpus, vocab, tmp_path):
@@ -268,7 +320,42 @@ def test_bad_encoders(dls, vocab, corpus, lm_learn, tmp_path):
     with pytest.raises(ValueError, match='holds no AWD-LSTM encoder'): clas_learner(dls, tmp_path/'no.pth')
     (tmp_path/'bad.pth').write_bytes(b'x')
     with pytest.raises(ValueError, match='is damaged'): clas_learner(dls, tmp_path/'bad')
+    for bad in ({'rnns.0.weight_hh_l0_raw': torch.zeros(4, 4)}, {'rnns.0.weight_hh_l0_raw': torch.zeros(4), 'encoder.weight': torch.zeros(len(vocab), 8)},
+                {'rnns.0.weight_hh_l0_raw': torch.zeros(4, 4), 'encoder.weight': torch.zeros(4)}, {**lm_learn.model[0].state_dict(), 'rnns.1.module.bias_ih_l0': torch.zeros(3)},
+                {k: v for k,v in lm_learn.model[0].state_dict().items() if k != 'rnns.1.module.bias_ih_l0'}):
+        torch.save(bad, tmp_path/'no.pth')
+        with pytest.raises(ValueError, match='holds no AWD-LSTM encoder') as e: clas_learner(dls, tmp_path/'no.pth')
+        assert '\n' not in str(e.value)
+    for bad in (5, True, dls, clas_learner(dls, lm_learn)):
+        with pytest.raises(TypeError, match='encoder is of type .*: give a learner of lm_learner, a model folder, or a file of learn.save_encoder'): clas_learner(dls, bad)
+    for bad in (None, 5, corpus):
+        with pytest.raises(TypeError, match='dls is of type .*: give the DataLoaders that clas_dls makes'): clas_learner(bad, lm_learn)
+    with pytest.raises(TypeError, match='these DataLoaders are for a language model: give those that clas_dls makes'): clas_learner(lm_learn.dls)
+    for bad in (float('nan'), -1, 3, '0.5'):
+        with pytest.raises(ValueError, match='drop_mult=.* cannot be'): clas_learner(dls, lm_learn, drop_mult=bad)
     with pytest.raises(TypeError, match='save_lm'): save_clas(lm_learn, tmp_path/'clas')
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason='of a learner on a CPU')
+def test_the_learner_begins_frozen(dls, lm_learn):
+    "All but the head; it gives memory back, and is not trained in a precision that there is not"
+    learn = clas_learner(dls, lm_learn)
+    before = [p.clone() for p in learn.model[0].module.parameters()]
+    assert [type(o).__name__ for o in learn.cbs].count('TrimMemory') == 1
+    quiet(learn, learn.fit, 1)
+    assert all(torch.equal(a, b) for a,b in zip(before, learn.model[0].module.parameters(), strict=True))
+    with pytest.raises(ValueError, match='fp16 needs an NVIDIA GPU'): learn.to_fp16().fit_gradual((1, 0, 0, 0))
+
+
+def test_stages_that_cannot_be(dls, lm_learn):
+    learn = clas_learner(dls, lm_learn)
+    for epochs in (3, None, (1.5, 1, 1, 1), (True, 1, 1, 1), (-1, 0, 0, 0), 'abcd', (1, 1, 1, None)):
+        with pytest.raises(ValueError, match='epochs=.* cannot be'): learn.fit_gradual(epochs)
+    for lrs in (.1, None, (float('inf'), 1, 1, 1), (float('nan'), 1, 1, 1), ('a', 1, 1, 1), (True, 1, 1, 1), (0, 1, 1, 1), 'abcd'):
+        with pytest.raises(ValueError, match='lrs=.* cannot be'): learn.fit_gradual(lrs=lrs)
+    with pytest.raises(ValueError, match='2 numbers of epochs and 4 rates'): learn.fit_gradual((1, 1))
+    assert not hasattr(learn, 'recipe') and quiet(learn, learn.fit_gradual, np.array([1, 0, 0, 0]), np.full(4, 1e-2)).stage.tolist() == [1]
+    assert learn.recipe['epochs'] == [1, 0, 0, 0]
 
 
 def test_without_an_encoder_all_is_trained(dls):

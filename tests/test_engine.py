@@ -4,7 +4,7 @@ from functools import partial
 import pytest
 import torch
 import torch.nn.functional as F
-from fastai.callback.core import Callback
+from fastai.callback.core import Callback, CancelBatchException
 from fastai.losses import CrossEntropyLossFlat
 from fastai.metrics import Perplexity, accuracy, top_k_accuracy
 from fastai.optimizer import Adam
@@ -12,6 +12,7 @@ from fastai.text.all import set_seed
 from fastai.text.learner import language_model_learner
 from fastai.text.models.awdlstm import AWD_LSTM, awd_lstm_lm_config
 
+import imdb_lm.training  # noqa: F401 -- lends learners their fit_two_stage
 from imdb_lm import engine
 from imdb_lm.engine import BF16, ChunkedDecoder, FusedAdam, LMLoss, Logits, linear_cross_entropy
 from imdb_lm.learner import lm_learner
@@ -84,6 +85,23 @@ def test_logits_stand_for_a_tensor():
     assert logits.shape == full.shape and len(logits) == 3 and torch.equal(logits[0], full[0])
     close(CrossEntropyLossFlat()(full, y.view(3, 4)), LMLoss()(logits, y.view(3, 4)))
     close(CrossEntropyLossFlat(reduction='none')(full, y.view(3, 4)), LMLoss(reduction='none')(logits, y.view(3, 4)))
+
+
+def test_logits_in_a_metric_of_ones_own():
+    "Operators too, which Python does not look for in an object"
+    linear = torch.nn.Linear(8, 31)
+    x = torch.randn(3, 4, 8)
+    logits, full = Logits(x, linear), linear(x)
+    for f in (lambda o: -o, lambda o: abs(o), lambda o: o/2, lambda o: 2*o, lambda o: 1 - o, lambda o: 1 + o, lambda o: 2/o, lambda o: o**2, lambda o: o > 0, lambda o: o <= 0,
+              lambda o: o - o.logsumexp(-1, keepdim=True), lambda o: o@torch.ones(31), lambda o: torch.ones(4)@o, lambda o: full*o): assert torch.equal(f(logits), f(full))
+
+
+@pytest.mark.parametrize('options', [dict(weight=torch.rand(31)), dict(label_smoothing=0.1), dict(ignore_index=3), dict(reduction='sum')], ids=lambda o: next(iter(o)))
+def test_a_loss_with_options_keeps_them(options):
+    _, y = parts(12)
+    y[5] = 3
+    x, linear, y = torch.randn(3, 4, 8), torch.nn.Linear(8, 31), y.view(3, 4)
+    close(LMLoss(**options)(Logits(x, linear), y), CrossEntropyLossFlat(**options)(linear(x), y))
 
 
 # ---- under a learner
@@ -200,6 +218,26 @@ def test_bf16_on_a_cpu(reviews, monkeypatch, chunked):
     else: assert (low.seen[torch.nn.Linear], full.seen[torch.nn.Linear]) == (torch.bfloat16, torch.float32)
     assert not torch.is_autocast_enabled('cpu')
     close(torch.tensor([float(o) for o in a.recorder.losses]), torch.tensor([float(o) for o in b.recorder.losses]), .03)
+
+def test_bf16_ends_with_the_training(reviews, monkeypatch):
+    "However it ends: by a batch that is left out, by Ctrl-C in one, in the next training"
+    class Break(Callback):
+        order = 50
+        def __init__(self, error): self.error = error
+        def after_pred(self): raise self.error
+    learn = lm_learner(lm_dls(reviews, bs=4, seq_len=30), config=SIZES, pretrained=False)
+    with torch.backends.mkldnn.flags(enabled=torch.ops.mkldnn._is_mkldnn_bf16_supported()), learn.no_bar(), learn.no_logging():
+        learn.fit(1, cbs=[BF16(), Break(CancelBatchException)])
+        assert not torch.is_autocast_enabled('cpu')
+        for f in (learn.fit_two_stage, learn.fit_two_stage):
+            with pytest.raises(KeyboardInterrupt): f(0, epochs=1, cbs=[BF16(), Break(KeyboardInterrupt)])
+            assert not torch.is_autocast_enabled('cpu')
+        low = BF16()
+        with pytest.raises(KeyboardInterrupt): learn.fit(1, cbs=[low, Break(KeyboardInterrupt)])
+        assert torch.is_autocast_enabled('cpu') # nobody is told
+        low.leave(), low.leave()
+        assert not torch.is_autocast_enabled('cpu')
+
 
 def test_bf16_where_there_is_none(reviews, monkeypatch):
     def no(*args, **kwargs): raise RuntimeError('could not create a primitive descriptor for the LSTM forward propagation primitive')

@@ -29,6 +29,7 @@ from fastai.torch_core import set_seed
 
 import imdb_lm.learner as learner
 import imdb_lm.training  # noqa: F401 -- lends learners their fit_two_stage
+from imdb_lm.classify import clas_dls
 from imdb_lm.generate import generate
 from imdb_lm.learner import convert_pair, language_model, lm_learner, read_pair, save_lm
 from imdb_lm.loader import lm_dls
@@ -168,6 +169,23 @@ def test_arguments_reach_fastai(make, dls, tmp_path):
     refuses(lambda: lm_learner(dls, pretrained=False, config={'n_hidden': 3}), 'n_hidden', TypeError)
 
 
+@pytest.mark.parametrize('drop_mult', [float('nan'), -1, -1e-9, 4, 1e9, float('inf'), None, '0.3'])
+def test_dropouts_that_cannot_be(make, drop_mult):
+    "RNNDropout draws NaN, or fails in the first batch"
+    refuses(lambda: make(drop_mult=drop_mult), 'drop_mult=.* cannot be')
+
+
+def test_a_config_of_dropouts_that_cannot_be(make):
+    refuses(lambda: make(config={**SMALL, 'hidden_p': 5}), 'hidden_p=5 times drop_mult=0.3 cannot be: a dropout is at least 0 and less than 1')
+
+
+def test_what_is_no_dataloaders(reviews, dls, words):
+    for o in (None, 5, reviews, dls.train): refuses(lambda: lm_learner(o), 'dls is of type .*: give the DataLoaders that lm_dls makes', TypeError)
+    table = pd.DataFrame(dict(text=reviews[:20], label=['a', 'b']*10))
+    clas = clas_dls(table, words, bs=2, valid=[0, 1])
+    refuses(lambda: lm_learner(clas), 'these DataLoaders are for a classifier: give those that lm_dls makes', TypeError)
+
+
 def test_config_may_name_some_sizes_only(dls):
     learn = lm_learner(dls, pretrained=False, config={'n_hid': 20, 'emb_sz': 10, 'tie_weights': False, 'out_bias': False})
     enc, dec = learn.model[0], learn.model[1]
@@ -283,11 +301,32 @@ def test_pretrained_says_nothing(make, pair, capsys):
     assert capsys.readouterr() == ('', '')
 
 
+def test_memory_is_given_back_every_ten_steps(make, monkeypatch):
+    if torch.cuda.is_available(): pytest.skip('there is a GPU')
+    given, steps = [], []
+    class Steps(Callback):
+        order = -100
+        def after_batch(self): steps.append(self.training)
+    monkeypatch.setattr(learner, '_malloc_trim', lambda: lambda pad: given.append(len(steps)))
+    learn = make()
+    with quiet(learn): learn.fit(1, cbs=Steps())
+    assert given == list(range(10, sum(steps) + 1, 10)) and given
+
+
 def test_no_gpu_is_said_once(make, capsys):
     if torch.cuda.is_available(): pytest.skip('there is a GPU')
     learner._say_once.cache_clear()
     for _ in range(3): assert not hasattr(make(), 'mixed_precision')
     assert capsys.readouterr() == ('', 'No GPU: training in fp32.\n')
+
+
+def test_a_learner_that_was_loaded(make, reviews, tmp_path):
+    "It has no texts; with new ones it trains on"
+    make().export(tmp_path/'learn.pkl')
+    learn = load_learner(tmp_path/'learn.pkl')
+    for kwargs in ({}, dict(checkpoint=tmp_path/'run')): refuses(lambda: learn.fit_two_stage(1, epochs=1, **kwargs), 'there is not a batch to train on: .* learn.dls = lm_dls')
+    learn.dls = lm_dls(reviews[:30], bs=8, seq_len=40, vocab=list(learn.dls.vocab))
+    with quiet(learn): assert len(learn.fit_two_stage(1, epochs=1)) == 2
 
 
 def test_stages_can_be_left_out(make):
@@ -616,6 +655,16 @@ def test_config_json(make, tmp_path):
     assert sorted(o.name for o in (tmp_path/'model').iterdir()) == ['README.md', 'config.json', 'model.safetensors', 'vocab.json']
 
 
+def test_a_table_with_odd_columns(make, tmp_path):
+    "A metric of several numbers, one that is missing, and no times"
+    learn = make()
+    learn.history = pd.DataFrame([dict(epoch=0, valid_loss=2., each=np.array([.5, .25]), none=None, one=np.float32(.5))])
+    assert read_config(save_lm(learn, str(tmp_path/'model')))['metrics'] == dict(epoch=0, valid_loss=2., each=[.5, .25], one=.5)
+
+
+def test_the_folder_comes_back_as_a_path(make, tmp_path): assert save_lm(make(), str(tmp_path/'model')) == tmp_path/'model'
+
+
 def test_save_lm_before_training(make, tmp_path):
     config = read_config(save_lm(make(), tmp_path/'model'))
     assert config['recipe'] is None and config['metrics'] is None
@@ -728,6 +777,14 @@ def test_convert_pair_runs_a_pickle_only_on_trust(pair, base, tmp_path):
     lm = load_lm(convert_pair(tmp_path/'evil.pth', pair[1], tmp_path/'model', trust=True), precision='fp32')
     assert (tmp_path/'marker').exists()
     assert same_words(lm, base)
+
+
+def test_weights_of_another_kind(base, pair, make, tmp_path):
+    for name,w in (('1.decoder.bias', torch.zeros(len(base.dls.vocab), dtype=torch.int64)), ('0.rnns.0.weight_hh_l0_raw', torch.zeros(4))):
+        torch.save({**weights_of(base), name: w}, tmp_path/'a.pth')
+        refuses(lambda: convert_pair(tmp_path/'a.pth', pair[1], tmp_path/'model'), 'a.pth holds no AWD-LSTM language model')
+        refuses(lambda: make(pretrained=(tmp_path/'a.pth', pair[1])), 'a.pth')
+    assert not (tmp_path/'model').exists()
 
 
 def test_convert_pair_that_is_not_whole(base, pair, tmp_path):

@@ -4,6 +4,7 @@ import sys
 from copy import deepcopy
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from fastai.callback.core import Callback
@@ -63,6 +64,11 @@ def test_nothing_fits(reviews):
     learn = learner(reviews)
     memory_for(learn, 0)
     with pytest.raises(MemoryError, match='there is not memory enough for one row of 30 tokens: lower seq_len'): largest_bs(learn)
+
+
+def test_a_classifier_is_not_asked(reviews):
+    "Its batches are as long as their longest text, and its batch norm wants two rows"
+    with pytest.raises(TypeError, match='largest_bs is for language models'): largest_bs(object())
 
 
 def test_other_errors_stay_themselves(reviews):
@@ -233,7 +239,12 @@ def test_the_whole_batch_changes_nothing(reviews):
     assert learn.dls is before[0] and torch.equal(before[1], torch.get_rng_state())
 
 
-@pytest.mark.parametrize('bs', [0, -1, 3, 16, 2., '2', None])
+def test_a_number_of_numpys(reviews):
+    learn = split_batches(learner(reviews), np.int64(2))
+    assert type(learn.dls.bs) is int and learn.dls.bs == 2
+
+
+@pytest.mark.parametrize('bs', [0, -1, 3, 16, 2., '2', None, True, float('nan')])
 def test_parts_that_cannot_be(reviews, bs):
     with pytest.raises(ValueError, match=r'bs=.* cannot be: it is a part of 8 rows without a rest, one of \[8, 4, 2, 1\]'): split_batches(learner(reviews), bs)
 
@@ -310,12 +321,12 @@ def test_autocast_is_left(monkeypatch):
     inside = [True]
     class Autocast:
         def __exit__(self, *args): inside[0] = False
-    learn = SimpleNamespace(mixed_precision=SimpleNamespace(autocast=Autocast()))
+    half = MixedPrecision()
+    half.autocast = Autocast()
     monkeypatch.setattr(torch, 'is_autocast_enabled', lambda kind: inside[0])
-    memory._leave_autocast(learn)
+    memory._leave_autocast(SimpleNamespace(cbs=[half]))
     assert inside == [False]
-    memory._leave_autocast(SimpleNamespace())
-    memory._leave_autocast(SimpleNamespace(mixed_precision=MixedPrecision()))
+    memory._leave_autocast(SimpleNamespace(cbs=[]), MixedPrecision())
 
 
 def test_what_is_no_want_of_memory():

@@ -63,6 +63,34 @@ def test_the_picture(learn):
     assert len(rates.lines[0].get_ydata()) == 3*len(learn.dls.train)
 
 
+def test_what_ctrl_c_leaves_can_be_drawn(learn):
+    "The table and the curve of the epochs that were done, not those of a training before"
+    class Stop(Callback):
+        def before_batch(self):
+            if self.training and self.epoch == 1 and self.iter == 2: raise KeyboardInterrupt
+    with learn.no_bar(), learn.no_logging():
+        learn.fit_two_stage(1, 1e-2, 2, 1e-3)
+        with pytest.raises(KeyboardInterrupt): learn.fit_two_stage(0, epochs=3, cbs=Stop())
+    n = len(learn.dls.train)
+    assert len(learn.history) == 1 and learn.curve.loss.tolist() == [float(o) for o in learn.recorder.losses[:n]]
+    assert learn.plot_two_stage().axes[0].lines[1].get_xdata().tolist() == [n - 1]
+
+
+@pytest.mark.parametrize('train', [False, True])
+def test_nothing_to_draw(learn, train):
+    if train: learn.fit_two_stage(0, epochs=0)
+    with pytest.raises(ValueError, match='^there is no training to draw: call learn.fit_two_stage first'): learn.plot_two_stage()
+
+
+def test_days_are_told(learn, monkeypatch, capsys):
+    "A clock by which each batch takes an hour"
+    clock = iter(range(0, 10**9, 3600))
+    monkeypatch.setattr(time, 'perf_counter', lambda: next(clock))
+    learn.fit_two_stage(0, epochs=2)
+    left = [int(o) for o in re.findall(r'stage done in (\d+):00:00', capsys.readouterr().out)]
+    assert left[0] == 2*len(learn.dls.train) - 1 > 24 and left == sorted(left, reverse=True)
+
+
 def test_history_is_there_while_it_trains(learn):
     seen = []
     class Look(Callback):
