@@ -5,9 +5,10 @@
 # %% auto #0
 __all__ = ['check_out', 'write_reviews']
 
-# %% ../nbs/04a_reviews.ipynb #a7b62a3a
+# %% ../nbs/04a_reviews.ipynb #af8dc44e
 import json, os
 from collections.abc import Callable
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from fastcore.meta import delegates
@@ -15,6 +16,10 @@ from fastcore.meta import delegates
 from .generate import Writing
 from .model import LanguageModel
 from .processes import from_all, from_first, my_share, n_processes, rank
+
+# %% ../nbs/04a_reviews.ipynb #be492aae
+try: import fcntl
+except ImportError: fcntl = None # Windows
 
 # %% ../nbs/04a_reviews.ipynb #df04eae2
 def check_out(
@@ -53,7 +58,18 @@ def _same(out, k, have, want):
         name = next((n for n in new if not isinstance(old, dict) or old.get(n) != new[n]), 'settings')
         raise ValueError(f'{out} cannot be gone on with: line {k+1} has {name}={old.get(name) if isinstance(old, dict) else old!r}, this run {name}={new.get(name)!r}')
 
-# %% ../nbs/04a_reviews.ipynb #1c049916
+# %% ../nbs/04a_reviews.ipynb #80dc4ef7
+@contextmanager
+def _held(out, mode):
+    "The open file `out`, which no other process may write to"
+    with open(out, mode, encoding='utf-8') as f:
+        try:
+            if fcntl: fcntl.flock(f, fcntl.LOCK_EX|fcntl.LOCK_NB)
+        except BlockingIOError: raise RuntimeError(f'another process is writing to {out}: wait for its end, or name another file') from None
+        except OSError: pass # a file system without locks
+        yield f
+
+# %% ../nbs/04a_reviews.ipynb #f02287a3
 @delegates(Writing, but=['lm'])
 def write_reviews(
     lm: LanguageModel, # The model that writes
@@ -67,34 +83,35 @@ def write_reviews(
 ) -> Path: # `out`
     "Write `n` reviews for each of `prompts` to a file, line by line; a file of another run is left as it is, with a `ValueError`"
     out = check_out(out, resume)
-    old = list(_lines(out)) if out.exists() else []
-    if seed is None and resume and not rank(): seed = next((o.get('seed') for f in [out, *_parts(out)] if f.exists() for o in _lines(f)), None)
-    writing = Writing(lm, prompts, seed=seed, **kwargs)
-    writing.seed = from_first(writing.seed)
-    always = dict(seed=writing.seed, settings={**writing.settings, 'precision': lm.precision}, model=model)
-    total = len(writing.prompts)*writing.n
-    if len(old) > total: raise ValueError(f'{out} cannot be gone on with: it holds {len(old)} reviews, this run asks for {total}')
-    for k,line in enumerate(old): _same(out, k, line, dict(always, prompt=writing.prompts[k//writing.n]))
-    which = range(len(old), total)
-    if n_processes() > 1: _write_together(out, writing, always, which, resume, progress)
-    else: _write(out, writing, always, which, progress)
+    with ExitStack() as stack:
+        file = stack.enter_context(_held(out, 'a')) if out.exists() and not rank() else None
+        old = list(_lines(out)) if out.exists() else []
+        if seed is None and resume and not rank(): seed = next((o.get('seed') for f in [out, *_parts(out)] if f.exists() for o in _lines(f)), None)
+        writing = Writing(lm, prompts, seed=seed, **kwargs)
+        writing.seed = from_first(writing.seed)
+        always = dict(seed=writing.seed, settings={**writing.settings, 'precision': lm.precision}, model=model)
+        total = len(writing.prompts)*writing.n
+        if len(old) > total: raise ValueError(f'{out} cannot be gone on with: it holds {len(old)} reviews, this run asks for {total}')
+        for k,line in enumerate(old): _same(out, k, line, dict(always, prompt=writing.prompts[k//writing.n]))
+        which = range(len(old), total)
+        if n_processes() > 1: _write_together(out, writing, always, which, resume, progress)
+        else: _write(file or stack.enter_context(_held(out, 'x')), writing, always, which, progress)
     return out
 
-def _write(out, writing, always, which, progress):
-    "Add the reviews with the numbers `which`, a range, to `out`"
+def _write(file, writing, always, which, progress):
+    "Add the reviews with the numbers `which`, a range, to the open `file`"
     words = 0
-    with open(out, 'a', encoding='utf-8') as f:
-        for k,row in zip(which, writing.in_order(which.start, scored=True, stop=which.stop)):
-            f.write(json.dumps(_line(writing, row, always), ensure_ascii=False) + '\n')
-            f.flush()
-            words += len(row.new)
-            if progress: progress(k + 1, which.stop, words)
+    for k,row in zip(which, writing.in_order(which.start, scored=True, stop=which.stop)):
+        file.write(json.dumps(_line(writing, row, always), ensure_ascii=False) + '\n')
+        file.flush()
+        words += len(row.new)
+        if progress: progress(k + 1, which.stop, words)
 
 def _line(writing, row, always):
     mean = sum(row.surprisal)/len(row.surprisal) if row.surprisal else None
     return dict(prompt=writing.prompts[row.key[0]], text=writing.text(row), **always, surprisal=mean and round(mean, 4))
 
-# %% ../nbs/04a_reviews.ipynb #eb4b9e4f
+# %% ../nbs/04a_reviews.ipynb #7ca794d1
 def _write_together(out, writing, always, which, resume, progress):
     "This process's part of the reviews `which`; the first one joins them"
     share = my_share(len(which))
@@ -103,7 +120,7 @@ def _write_together(out, writing, always, which, resume, progress):
     if not resume: part.unlink(missing_ok=True)
     old = list(_lines(part)) if part.exists() else []
     for k,line in zip(mine, old): _same(part, k - mine.start, line, dict(always, prompt=writing.prompts[k//writing.n]))
-    _write(part, writing, always, mine[len(old):], None if rank() else progress)
+    with open(part, 'a', encoding='utf-8') as f: _write(f, writing, always, mine[len(old):], None if rank() else progress)
     parts = from_all(part)
     if not rank(): _join(out, parts)
     from_all('joined')

@@ -126,3 +126,19 @@ def test_killed_at_any_time(tmp_path, model_folder):
     lines = [json.loads(o) for o in out.read_bytes().splitlines()]
     from imdb_lm.model import load_lm
     assert [o['text'] for o in lines] == load_lm(model_folder).generate('the movie', n=3000, seed=1, n_words=30, stop=False)
+
+
+def test_two_processes_and_one_file(tmp_path, model_folder):
+    "The second one is refused, and the file is as if it had not been there"
+    args = [sys.executable, '-c', 'from imdb_lm.cli import main; main()', 'generate', 'the movie', '--model', model_folder, '--n', '600',
+            '--seed', '1', '--n-words', '30', '--no-stop', '--out', 'r.jsonl', '--resume']
+    first = subprocess.Popen(args, cwd=tmp_path, stderr=subprocess.DEVNULL)
+    while first.poll() is None and not (tmp_path/'r.jsonl').exists(): time.sleep(.02)
+    first.send_signal(signal.SIGSTOP)
+    second = subprocess.run(args, cwd=tmp_path, capture_output=True, text=True)
+    first.send_signal(signal.SIGCONT)
+    assert first.wait() == 0 and second.returncode == 1
+    assert 'another process is writing to r.jsonl' in second.stderr
+    from imdb_lm.model import load_lm
+    texts = [json.loads(o)['text'] for o in (tmp_path/'r.jsonl').read_bytes().splitlines()]
+    assert texts == load_lm(model_folder).generate('the movie', n=600, seed=1, n_words=30, stop=False)
