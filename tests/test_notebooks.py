@@ -21,6 +21,7 @@ def cells_of(path):
 
 
 @pytest.mark.slow
+@pytest.mark.notebooks
 @pytest.mark.parametrize('path', sorted(NBS.glob('[0-9]*.ipynb')), ids=lambda o: o.stem)
 def test_examples_of_the_package(path):
     module, nb = cells_of(path)
