@@ -4,7 +4,7 @@ BIN    := .venv/bin
 FILES  := settings.ini setup.py constraints.txt pyproject.toml
 PIP    := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test test-rooms test-others test-pytest-1 test-pytest-2 test-pytest-3 test-long fuzz faults coverage bench venv export readme walkthrough dist lock help clean
+.PHONY: demo test test-rooms test-others test-pytest-1 test-pytest-2 test-pytest-3 test-long fuzz faults coverage mutants bench venv export readme walkthrough dist lock help clean
 
 demo: .venv/installed ## train a small model on the bundled corpus and print reviews
 	$(BIN)/imdb_lm demo
@@ -42,6 +42,11 @@ coverage: .venv/installed-dev ## which lines and branches the tests reach, the n
 	$(BIN)/python -m coverage combine --quiet
 	$(BIN)/python -m coverage report --format markdown > benchmarks/results/coverage.md
 	$(BIN)/python -m coverage report
+
+mutants: .venv/installed-dev ## spoil the tokenizer, loader, sampler and checkpoints line by line, and tell which spoils no test notices (hours)
+	$(BIN)/pip install --quiet --disable-pip-version-check mutmut
+	$(BIN)/mutmut run
+	$(BIN)/mutmut results
 
 bench: .venv/installed-dev ## every benchmark that is done within an hour, side by side with stock fastai
 	for o in data detokenize generate memory train curves; do $(BIN)/python benchmarks/$$o.py || exit 1; done

@@ -237,7 +237,7 @@ def test_writing_ends_when_nobody_reads(visit, slow, how):
     assert not slow.stopped.is_set()
     if how == 'close': v.page.close()
     else: v.button('Stop').click()
-    assert slow.stopped.wait(20)
+    assert slow.stopped.wait(60)
     if how == 'stop': v.page.get_by_role('link', name='Download').wait_for()
 
 
