@@ -5,13 +5,14 @@
 # %% auto #0
 __all__ = ['ANSWERS', 'Opening', 'openings', 'chance', 'blind_test', 'tell_score']
 
-# %% ../nbs/06d_blind.ipynb #3dd9d82c
+# %% ../nbs/06d_blind.ipynb #6521df7c
 import math, random
 from collections.abc import Callable
 from typing import NamedTuple
 
+from .checks import check_whole
 from .generate import Writing
-from .model import LanguageModel, check_whole
+from .model import LanguageModel
 from .text import detokenize
 from .tokens import UNK, check_texts, tokenize
 

@@ -5,8 +5,7 @@
 # %% auto #0
 __all__ = ['SPAN', 'pooled', 'Classifier', 'write_clas', 'load_clas']
 
-# %% ../nbs/03b_classifier.ipynb #c2396c10
-from numbers import Integral
+# %% ../nbs/03b_classifier.ipynb #f8bd5bc7
 from pathlib import Path
 
 import torch
@@ -14,6 +13,7 @@ from fastcore.basics import chunked, patch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
+from .checks import check_whole
 from .model import read_config, read_vocab, read_weights, write_model
 from .network import AWDLSTM, build_net, fastai_name
 from .tokens import PAD, SPECIAL_TOKENS, UNK, tokenize
@@ -69,12 +69,7 @@ class Classifier:
         bptt, most = self.config['seq_len'], self.config['max_len']
         return 0 if most is None or n <= most else -((most - n)//bptt)*bptt
 
-# %% ../nbs/03b_classifier.ipynb #50e6830a
-def _check_whole(**numbers):
-    "Are these whole numbers of at least 1?"
-    for name,o in numbers.items():
-        if not isinstance(o, Integral) or isinstance(o, bool) or o < 1: raise ValueError(f'{name}={o!r} cannot be: it is a whole number of at least 1')
-
+# %% ../nbs/03b_classifier.ipynb #1ad0fbf6
 @patch
 @torch.inference_mode()
 def logits(self: Classifier,
@@ -82,7 +77,7 @@ def logits(self: Classifier,
     bs: int = 32, # Texts read side by side
 ) -> Tensor: # (texts, classes) float32, on the CPU
     "What the head says of texts, before it becomes probabilities"
-    _check_whole(bs=bs)
+    check_whole('bs', bs)
     if not ids: return torch.zeros(0, len(self.classes))
     order = sorted(range(len(ids)), key=lambda i: -len(ids[i]))
     parts = [self.head(pooled(self.net, [ids[i] for i in rows], [self._first(len(ids[i])) for i in rows], self.o2i[PAD])) for rows in chunked(order, bs)]
@@ -101,7 +96,7 @@ def predict(self: Classifier,
     probs = self.logits([self.encode(t) for t in texts], bs).softmax(1)
     return [self.classes[i] for i in probs.argmax(1)], probs
 
-# %% ../nbs/03b_classifier.ipynb #fb551818
+# %% ../nbs/03b_classifier.ipynb #940d9f06
 @patch
 def words_that_mattered(self: Classifier,
     text: str, # The text to judge
@@ -111,7 +106,8 @@ def words_that_mattered(self: Classifier,
 ) -> list: # Of pairs: a word, str, and by how much it raised the log-odds of `label`, float; the greatest changes first
     "The words of `text` that the judgement hangs on"
     if not isinstance(text, str): raise TypeError(f'words_that_mattered takes one text, a str, not one of type {type(text).__name__}')
-    _check_whole(n=n, bs=bs)
+    check_whole('n', n)
+    check_whole('bs', bs)
     predicted = self.predict(text)[0]
     if label is not None and label not in self.classes: raise ValueError(f'label={label!r} cannot be: the classes are {", ".join(self.classes)}')
     k, ids, special = self.classes.index(label or predicted), self.encode(text), {self.o2i[w] for w in SPECIAL_TOKENS if w in self.o2i}

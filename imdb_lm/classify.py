@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['ClasLoader', 'FolderLabel', 'clas_dls', 'clas_learner', 'classifier', 'save_clas']
 
-# %% ../nbs/07_classify.ipynb #542be316
+# %% ../nbs/07_classify.ipynb #5cf3a86d
 from collections.abc import Iterable
 from functools import partial
 from importlib.metadata import version
@@ -32,7 +32,8 @@ from fasttransform import Transform
 from torch import nn
 
 from .checkpoint import _digest
-from .classifier import Classifier, _check_whole, write_clas
+from .checks import ABOVE_0, BELOW_1, check_number, check_whole
+from .classifier import Classifier, write_clas
 from .labels import column_labels
 from .learner import TrimMemory, _agree, _backwards, _check_dls, _check_dropouts, _check_tokenizer, _figures, _folder_weights, _is_whole, _plain_weights
 from .loader import Documents, Tokenizer, _both_parts, _documents, _splitter, as_source, table_texts
@@ -113,7 +114,7 @@ def _check_classes(split, items, label):
         return parts
     return check
 
-# %% ../nbs/07_classify.ipynb #c7d9af94
+# %% ../nbs/07_classify.ipynb #6124e130
 def clas_dls(
     path: Path|str|pd.DataFrame, # A folder of .txt files, in a folder for each class, IMDb's train and test where they are there; a .csv, .tsv, .parquet or .jsonl file; a DataFrame
     vocab: list, # The language model's vocabulary, a list of str: `dls.vocab`, `lm.vocab`
@@ -128,9 +129,10 @@ def clas_dls(
     n_workers: int = None, # Processes that tokenize; None: as many as it is worth
 ) -> DataLoaders: # `dls.vocab` is a pair: the words, and the classes
     "The `DataLoaders` of a classifier on labelled texts"
-    _check_whole(bs=bs, seq_len=seq_len)
+    check_whole('bs', bs)
+    check_whole('seq_len', seq_len)
     bs, seq_len = int(bs), int(seq_len)
-    if not isinstance(valid_pct, Real) or not 0 < valid_pct < 1: raise ValueError(f'valid_pct={valid_pct!r} cannot be: it is a share between 0 and 1')
+    check_number('valid_pct', valid_pct, 'a share between 0 and 1', ABOVE_0, BELOW_1)
     if not isinstance(vocab, Iterable): raise TypeError(f'vocab is of type {type(vocab).__name__}: give a list of str, such as dls.vocab of a language model')
     source, vocab = as_source(path), check_vocab(list(vocab), 'vocab')
     if table := isinstance(source, pd.DataFrame): source = _labelled_table(source, text_col, label_col)

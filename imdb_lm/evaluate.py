@@ -5,14 +5,15 @@
 # %% auto #0
 __all__ = ['PIECE', 'stream_perplexity', 'Speller', 'evaluate_lm']
 
-# %% ../nbs/06_evaluate.ipynb #a3ef3626
+# %% ../nbs/06_evaluate.ipynb #5b9982d3
 from itertools import chain
 
 import numpy as np
 import torch
 from torch.nn import functional as F
 
-from .model import LanguageModel, check_whole
+from .checks import check_whole
+from .model import LanguageModel
 from .processes import from_all, my_share
 from .tokens import SPECIAL_TOKENS, UNK, check_texts, tokenize
 

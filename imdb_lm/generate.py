@@ -6,7 +6,7 @@
 __all__ = ['SPAN', 'BLOCK', 'ROWS', 'GUIDANCE', 'word_probs', 'draw', 'noise', 'banned_ids', 'Row', 'write_rows', 'Writing',
            'generate', 'stream']
 
-# %% ../nbs/04_generate.ipynb #ac58b03a
+# %% ../nbs/04_generate.ipynb #a2e68d4a
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from operator import attrgetter
@@ -16,25 +16,19 @@ import torch
 from fastcore.meta import delegates
 from torch import Tensor
 
+from .checks import ABOVE_0, check_number, check_whole
 from .labels import chosen_label, mark
-from .model import LanguageModel, _real, check_whole
+from .model import LanguageModel
 from .text import ReviewText, detokenize, join_review  # noqa: F401 -- detokenize belongs to what is public here
 from .tokens import BOS, FLD, PAD, TK_MAJ, TK_UP, UNK, tokenize
 
-# %% ../nbs/04_generate.ipynb #9087838c
-def _number(name, o, least, want, most=1e300):
-    "`o` as a float from `least` to `most`"
-    if not least <= _real(o) <= most: raise ValueError(f'{name}={o!r} cannot be: it is {want}')
-    return float(o)
-
-_ABOVE_0 = 5e-324 # the smallest float
-
+# %% ../nbs/04_generate.ipynb #f40c3416
 def _sampling(temperature, top_k, top_p, min_p):
     "The settings of `word_probs`, if they can be, as numbers of Python"
-    return dict(temperature=_number('temperature', temperature, 0, 'a number of at least 0, and 0 is greedy'),
+    return dict(temperature=check_number('temperature', temperature, 'a number of at least 0, and 0 is greedy'),
                 top_k=None if top_k is None else check_whole('top_k', top_k),
-                top_p=None if top_p is None else _number('top_p', top_p, _ABOVE_0, 'None or a number above 0 and at most 1', 1),
-                min_p=None if min_p is None else _number('min_p', min_p, 0, 'None or a number from 0 to 1', 1))
+                top_p=None if top_p is None else check_number('top_p', top_p, 'None or a number above 0 and at most 1', ABOVE_0, 1),
+                min_p=None if min_p is None else check_number('min_p', min_p, 'None or a number from 0 to 1', most=1))
 
 # %% ../nbs/04_generate.ipynb #166ca0e5
 def word_probs(
@@ -110,12 +104,12 @@ def _numbers(seed, prompt, review):
     stream = _stream(seed, prompt, review)
     while True: yield from stream.random(BLOCK).tolist()
 
-# %% ../nbs/04_generate.ipynb #0b57284d
+# %% ../nbs/04_generate.ipynb #29e56706
 def _controls(n_words, min_words, repetition_penalty, guidance_scale, **sampling):
     "The settings of `write_rows`, if they can be, as numbers of Python"
     res = dict(_sampling(**sampling), n_words=check_whole('n_words', n_words), min_words=check_whole('min_words', min_words, 0),
-               repetition_penalty=_number('repetition_penalty', repetition_penalty, _ABOVE_0, 'a number above 0, and 1 is none'),
-               guidance_scale=_number('guidance_scale', guidance_scale, 0, 'a number from 0, where the label counts for nothing, to 100', 100))
+               repetition_penalty=check_number('repetition_penalty', repetition_penalty, 'a number above 0, and 1 is none', ABOVE_0),
+               guidance_scale=check_number('guidance_scale', guidance_scale, 'a number from 0, where the label counts for nothing, to 100', most=100))
     if min_words > n_words: raise ValueError(f'min_words={min_words} cannot be: it is at most n_words, {n_words}')
     return res
 

@@ -5,12 +5,11 @@
 # %% auto #0
 __all__ = ['SIZES', 'read_pair', 'TrimMemory', 'lm_learner', 'language_model', 'save_lm', 'convert_pair']
 
-# %% ../nbs/05_learner.ipynb #12bed09b
+# %% ../nbs/05_learner.ipynb #81493257
 import ctypes, pickle, sys
 from collections.abc import Iterator
 from functools import lru_cache
 from importlib.metadata import version
-from numbers import Real
 from pathlib import Path
 from zipfile import ZipFile, is_zipfile
 
@@ -30,6 +29,7 @@ from fastcore.foundation import L
 from fastcore.meta import delegates
 
 from .card import write_card
+from .checks import check_number
 from .data import untar_wt103
 from .engine import Chunked, ChunkedDecoder, FusedAdam, LMLoss
 from .generate import Writing
@@ -124,7 +124,7 @@ class TrimMemory(Callback):
     def after_batch(self):
         if self.training and self.iter%10 == 9 and (trim := _malloc_trim()): trim(0)
 
-# %% ../nbs/05_learner.ipynb #4ac67acd
+# %% ../nbs/05_learner.ipynb #16448b39
 def _check_dls(dls, is_pair, maker):
     "Are these `DataLoaders` with one vocabulary, or with words and classes?"
     if not isinstance(dls, DataLoaders): raise TypeError(f'dls is of type {type(dls).__name__}: give the DataLoaders that {maker} makes')
@@ -132,7 +132,7 @@ def _check_dls(dls, is_pair, maker):
 
 def _check_dropouts(drop_mult, config):
     "Is every dropout a share that leaves something?"
-    if not isinstance(drop_mult, Real) or not drop_mult >= 0: raise ValueError(f'drop_mult={drop_mult!r} cannot be: it is a number of at least 0')
+    check_number('drop_mult', drop_mult, 'a number of at least 0')
     for k in ('output_p', 'hidden_p', 'input_p', 'embed_p', 'weight_p'):
         if not 0 <= config[k]*drop_mult < 1: raise ValueError(f'{k}={config[k]!r} times drop_mult={drop_mult!r} cannot be: a dropout is at least 0 and less than 1')
 

@@ -6,14 +6,14 @@
 __all__ = ['as_source', 'table_texts', 'corpus_texts', 'corpus_labels', 'tokens_folder', 'Tokenizer', 'Documents', 'Chunks',
            'LMLoader', 'LMTextBlock', 'lm_dblock', 'lm_dls', 'near_duplicates', 'dls_summary', 'held_out_texts']
 
-# %% ../nbs/02_loader.ipynb #b22ae1c1
+# %% ../nbs/02_loader.ipynb #65256735
 import codecs, gc, json, os
 from collections import Counter
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import dropwhile, islice
-from numbers import Integral, Real
+from numbers import Integral
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +32,7 @@ from fasttransform import Transform
 from pandas.api.types import is_list_like
 
 from .cache import Corpus, cached_tokens
+from .checks import ABOVE_0, BELOW_1, check_number, check_whole
 from .data import read_review, read_reviews, review_files
 from .labels import column_labels, file_stars, known_labels, mark_all
 from .tokens import FLD, SPECIAL_TOKENS, UNK, tokenize
@@ -344,19 +345,15 @@ def _both_parts(splitter):
         return parts
     return split
 
-# %% ../nbs/02_loader.ipynb #dcbd9b0a
-def _check_whole(least, **given):
-    for name,o in given.items():
-        if not isinstance(o, Integral) or isinstance(o, bool) or o < least: raise ValueError(f'{name}={o!r} cannot be: it is a whole number of at least {least}')
-
+# %% ../nbs/02_loader.ipynb #a9e2cea4
 def _check_vocab(max_vocab, vocab):
-    _check_whole(len(SPECIAL_TOKENS) + 1, max_vocab=max_vocab) # they are in it
+    check_whole('max_vocab', max_vocab, len(SPECIAL_TOKENS) + 1) # they are in it
     if vocab is None: return
     words = [o for o in vocab if o != 'xxfake']
     if words[:1] != [UNK]: raise ValueError(f'vocab begins with {words[:1]}: its first word is {UNK!r}, the one that stands for all that are not in it')
     if len(set(words)) < len(words): raise ValueError(f'vocab has {Counter(words).most_common(1)[0][0]!r} more than once: give each word once')
 
-# %% ../nbs/02_loader.ipynb #931981c6
+# %% ../nbs/02_loader.ipynb #12b1bc74
 def lm_dblock(
     path: Path|str|pd.DataFrame|list, # A folder of .txt files; a .csv, .tsv, .parquet or .jsonl file; a DataFrame; a list of str
     valid_pct: float = 0.1, # Share of the reviews to hold out, chosen at random
@@ -377,8 +374,9 @@ def lm_dblock(
     "The `DataBlock` of a language model: a `TextBlock` for one, and a splitter"
     source, vocab = as_source(path), None if vocab is None else list(vocab)
     _check_vocab(max_vocab, vocab)
-    _check_whole(0, min_freq=min_freq, n_workers=n_workers or 0)
-    if not (isinstance(valid_pct, Real) and 0 < valid_pct < 1): raise ValueError(f'valid_pct={valid_pct!r} cannot be: it is a share between 0 and 1')
+    check_whole('min_freq', min_freq, 0)
+    check_whole('n_workers', n_workers or 0, 0)
+    check_number('valid_pct', valid_pct, 'a share between 0 and 1', ABOVE_0, BELOW_1)
     codecs.lookup_error(errors)
     if not (tok is None or callable(tok)): raise TypeError(f'tok={tok!r} is no tokenizer: give one of fastai, such as BaseTokenizer(), or None')
     if table := isinstance(source, pd.DataFrame): table_texts(source, text_col)
@@ -387,7 +385,7 @@ def lm_dblock(
     read = {} if table else dict(get_items=get_items or review_files)
     return DataBlock(blocks=block, splitter=_both_parts(_splitter(source, valid_pct, seed, valid)), get_x=Transform(), **read) # `noop` cannot be pickled
 
-# %% ../nbs/02_loader.ipynb #1f2f680b
+# %% ../nbs/02_loader.ipynb #6e728d88
 def lm_dls(
     path: Path|str|pd.DataFrame|list, # A folder of .txt files; a .csv, .tsv, .parquet or .jsonl file; a DataFrame; a list of str
     bs: int = 128, # Rows of a batch; the post's
@@ -407,7 +405,8 @@ def lm_dls(
     label: str = None, # The column of labels, or 'stars' for the ratings in the names of IMDb's files: it goes into training as a field before each text (`01b_labels`)
 ) -> DataLoaders: # `dls.vocab` is a list of str
     "The `DataLoaders` of a language model on the reviews in `path`"
-    _check_whole(1, bs=bs, seq_len=seq_len)
+    check_whole('bs', bs)
+    check_whole('seq_len', seq_len)
     source = as_source(path)
     if isinstance(source, pd.DataFrame) and source.empty: raise ValueError('the corpus is empty: give at least two reviews')
     dblock = lm_dblock(source, valid_pct, seed, max_vocab, min_freq, vocab, text_col, valid, tok, backwards, errors, n_workers, verify, label=label)
@@ -471,7 +470,7 @@ def dls_summary(
                 unknown=sum(c for w,c in tok.counter.items() if w not in vocab)/tokens,
                 duplicates=len(near_duplicates(tok.corpus, tok.where(dls.valid_ds.items))))
 
-# %% ../nbs/02_loader.ipynb #999c00ef
+# %% ../nbs/02_loader.ipynb #ffe8d98b
 def held_out_texts(
     path: Path|str|pd.DataFrame|list, # The corpus, as for `lm_dls`
     valid_pct: float = 0.1, # Share that was held out; 1 takes all
@@ -479,6 +478,6 @@ def held_out_texts(
     text_col: str|list = 'text', # The column of texts, where the corpus is a table; or several, as fields of one text
 ) -> list: # list of str
     "The texts that `lm_dls` holds out"
-    if not (isinstance(valid_pct, Real) and 0 < valid_pct <= 1): raise ValueError(f'valid_pct={valid_pct!r} cannot be: it is a share above 0 and at most 1')
+    check_number('valid_pct', valid_pct, 'a share above 0 and at most 1', ABOVE_0, 1)
     texts = corpus_texts(as_source(path), text_col)
     return texts if valid_pct == 1 else [texts[i] for i in _both_parts(RandomSplitter(valid_pct, seed=seed))(texts)[1]]

@@ -5,15 +5,16 @@
 # %% auto #0
 __all__ = ['sort_suffixes', 'Copy', 'CopyIndex', 'corpus_index', 'fresh_reviews']
 
-# %% ../nbs/06a_memorization.ipynb #97fabf09
+# %% ../nbs/06a_memorization.ipynb #f6a08fb4
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from fastcore.meta import delegates
 
+from .checks import check_whole
 from .generate import Writing, _as_list
-from .model import LanguageModel, check_whole
+from .model import LanguageModel
 from .tokens import BOS, SPECIAL_TOKENS, tokenize
 
 # %% ../nbs/06a_memorization.ipynb #f55b71e2

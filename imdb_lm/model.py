@@ -4,15 +4,14 @@
 
 # %% auto #0
 __all__ = ['PIECE', 'SPAN', 'FORMAT', 'FILES', 'BESIDE', 'KIND', 'HUB', 'STARTER', 'READERS', 'PRECISIONS', 'LARGE',
-           'LanguageModel', 'check_whole', 'check_target', 'check_recipe', 'check_vocab', 'write_model', 'find_model',
-           'read_config', 'read_vocab', 'read_weights', 'shrink_model', 'load_lm', 'model_hash']
+           'LanguageModel', 'check_target', 'check_recipe', 'check_vocab', 'write_model', 'find_model', 'read_config',
+           'read_vocab', 'read_weights', 'shrink_model', 'load_lm', 'model_hash']
 
-# %% ../nbs/03_model.ipynb #5b2a944c
-import hashlib, json, math, os, shutil, tempfile
+# %% ../nbs/03_model.ipynb #9129aa02
+import hashlib, json, os, shutil, tempfile
 from collections import Counter
 from collections.abc import Iterator
 from importlib.resources import files
-from numbers import Integral, Real
 from pathlib import Path
 
 import torch
@@ -23,6 +22,7 @@ from torch.nn.utils.rnn import pad_sequence
 from safetensors import safe_open, SafetensorError
 from safetensors.torch import save_file
 
+from .checks import ABOVE_0, check_number, check_whole
 from .network import AWDLSTM, NETWORK, Int8LSTM, build_net, fastai_name, has_int8, to_int8
 from .tokens import BOS, PAD, UNK, tokenize
 
@@ -89,21 +89,6 @@ def next_word(self: LanguageModel,
     "The probability of each word to come next after `prompt`"
     h, _ = self.net(self.encode(prompt)[None])
     return self.net.decoder(h[0,-1]).float().softmax(-1)
-
-# %% ../nbs/03_model.ipynb #bbb39113
-def check_whole(
-    name: str, # What the number is called
-    o: int, # Should be a whole number, Python's or numpy's, that a float could hold
-    least: int = 1, # The smallest that may be
-) -> int: # `o`, as Python's own
-    "A whole number, or a `ValueError` that names it"
-    if isinstance(o, Integral) and _real(o) >= least: return int(o)
-    raise ValueError(f'{name}={o!r} cannot be: it is a whole number of at least {least}')
-
-def _real(o):
-    "`o` as a float; NaN where it is no number, or too large for one"
-    try: return float(o) if isinstance(o, Real) and not isinstance(o, bool) else math.nan
-    except OverflowError: return math.nan
 
 # %% ../nbs/03_model.ipynb #b456ffc9
 PIECE = 4*1024*1024 # Logits held at a time: 16 MB in fp32
@@ -198,7 +183,7 @@ def _aside(folder):
     target = Path(os.path.realpath(folder))
     return target.with_name(f'.{target.name}.old')
 
-# %% ../nbs/03_model.ipynb #457c717e
+# %% ../nbs/03_model.ipynb #6b5606ac
 def check_recipe(
     frozen_epochs: int, # Epochs of stage one, >= 0; 0 leaves the stage out
     frozen_lr: float, # Peak learning rate of stage one, > 0
@@ -206,9 +191,9 @@ def check_recipe(
     lr: float, # Peak learning rate of stage two, > 0
 ) -> dict: # The recipe under these names, as the model folder keeps it
     "The two stages of a training, if they can be; else a `ValueError`"
-    for name,o in dict(frozen_lr=frozen_lr, lr=lr).items():
-        if not 0 < _real(o) < math.inf: raise ValueError(f'{name}={o!r} cannot be: it is a number above 0, such as 2e-3')
-    return dict(frozen_epochs=check_whole('frozen_epochs', frozen_epochs, 0), frozen_lr=float(frozen_lr), epochs=check_whole('epochs', epochs, 0), lr=float(lr))
+    want = 'a number above 0, such as 2e-3'
+    return dict(frozen_epochs=check_whole('frozen_epochs', frozen_epochs, 0), frozen_lr=check_number('frozen_lr', frozen_lr, want, ABOVE_0),
+                epochs=check_whole('epochs', epochs, 0), lr=check_number('lr', lr, want, ABOVE_0))
 
 # %% ../nbs/03_model.ipynb #ea7becb1
 def check_vocab(

@@ -5,13 +5,14 @@
 # %% auto #0
 __all__ = ['FULL', 'bets', 'Picture', 'show_surprisal']
 
-# %% ../nbs/06b_picture.ipynb #9c6558ba
+# %% ../nbs/06b_picture.ipynb #eebb98e8
 import math
 from html import escape
 
 import torch
 
-from .model import LanguageModel, check_whole
+from .checks import check_whole
+from .model import LanguageModel
 from .tokens import tokenize
 
 # %% ../nbs/06b_picture.ipynb #e10a8c61

@@ -6,17 +6,18 @@
 __all__ = ['COPY', 'TEMPERATURES', 'NAMES', 'SHOWN', 'distinct', 'repetition', 'self_bleu', 'review_stats', 'report',
            'plot_report', 'check_report_folder', 'write_report']
 
-# %% ../nbs/06c_report.ipynb #a7d992db
+# %% ../nbs/06c_report.ipynb #3826365b
 import io, json, math, os, random
 from collections import Counter
 from collections.abc import Iterable
 from itertools import chain
 from pathlib import Path
 
+from .checks import check_whole
 from .evaluate import evaluate_lm
 from .generate import Writing
 from .memorization import CopyIndex
-from .model import LanguageModel, check_whole
+from .model import LanguageModel
 from .text import detokenize
 from .tokens import SPECIAL_TOKENS, check_texts, tokenize
 

@@ -6,7 +6,7 @@
 __all__ = ['UNK', 'PAD', 'BOS', 'EOS', 'FLD', 'TK_REP', 'TK_WREP', 'TK_UP', 'TK_MAJ', 'SPECIAL_TOKENS', 'Numbering', 'numbered',
            'in_processes', 'check_texts', 'tokenize']
 
-# %% ../nbs/01_tokens.ipynb #68fe14ed
+# %% ../nbs/01_tokens.ipynb #46346a36
 import json, os, re
 from array import array
 from collections.abc import Iterable, Mapping
@@ -17,10 +17,11 @@ from importlib.metadata import version
 from importlib.resources import files
 from itertools import accumulate, chain, groupby, islice, pairwise
 from multiprocessing import current_process, get_start_method
-from numbers import Integral
 from operator import eq
 from sys import intern
 from threading import Lock
+
+from .checks import check_whole
 
 # %% ../nbs/01_tokens.ipynb #402c585d
 UNK, PAD = 'xxunk', 'xxpad'                # a word that is not in the vocabulary; what fills a short row
@@ -288,10 +289,10 @@ def _rows(words, ids, lengths):
     tokens = map(words.__getitem__, ids.tolist())
     return [list(islice(tokens, n)) for n in lengths]
 
-# %% ../nbs/01_tokens.ipynb #66d4f244
+# %% ../nbs/01_tokens.ipynb #7b9cc76a
 def _workers(n_chars, n_workers):
     if n_workers is None: n_workers = min(os.cpu_count(), n_chars // 5_000_000) if get_start_method() == 'fork' else 1
-    if not isinstance(n_workers, Integral) or n_workers < 0: raise ValueError(f'n_workers is {n_workers!r}: give a number of processes, 0 or more.')
+    check_whole('n_workers', n_workers, 0)
     return 1 if current_process().daemon else n_workers
 
 # %% ../nbs/01_tokens.ipynb #97b3d742

@@ -26,7 +26,7 @@ from fastai.text.models.core import get_language_model
 from safetensors.torch import load_file, save_file
 
 import imdb_lm.model as model
-from imdb_lm.model import (FILES, LanguageModel, check_recipe, check_target, check_whole, find_model, load_lm, model_hash, read_config, read_vocab, shrink_model,
+from imdb_lm.model import (FILES, LanguageModel, check_recipe, check_target, find_model, load_lm, model_hash, read_config, read_vocab, shrink_model,
                            write_model)
 from imdb_lm.network import NETWORK, build_net, has_int8
 from imdb_lm.tokens import BOS, UNK, tokenize
@@ -731,9 +731,6 @@ def test_precision_by_name(lm):
 def test_numbers_of_numpy():
     recipe = check_recipe(np.int64(1), np.float32(.5), np.int32(2), .25)
     assert json.loads(json.dumps(recipe)) == dict(frozen_epochs=1, frozen_lr=.5, epochs=2, lr=.25)
-    assert type(check_whole('n', np.uint8(7))) is int
-    for bad in (True, 1.0, '1', None, -1, 10**400, np.float32(1), torch.tensor(1)):
-        with pytest.raises(ValueError, match='^n=.* cannot be: it is a whole number of at least 0'): check_whole('n', bad, 0)
 
 
 # ---- names

@@ -10,8 +10,8 @@ from fastcore.docments import docments
 ROOT = Path(__file__).parent.parent
 BIN = Path(sys.executable).parent
 NOTEBOOKS = sorted(p for p in (ROOT/'nbs').rglob('*.ipynb') if '.ipynb_checkpoints' not in p.parts)
-MODULES = ['data', 'mini', 'tokens', 'cache', 'labels', 'processes', 'loader', 'distributed', 'network', 'model', 'classifier', 'card', 'hub', 'text', 'generate', 'reviews', 'engine', 'learner', 'checkpoint', 'memory', 'training', 'classify', 'evaluate', 'memorization', 'picture', 'report', 'blind', 'cli', 'app', 'book']
-WITHOUT_FASTAI = ['tokens', 'labels', 'processes', 'network', 'model', 'classifier', 'card', 'hub', 'text', 'generate', 'reviews', 'evaluate', 'memorization', 'picture', 'report', 'blind', 'cli', 'app']
+MODULES = ['data', 'mini', 'checks', 'tokens', 'cache', 'labels', 'processes', 'loader', 'distributed', 'network', 'model', 'classifier', 'card', 'hub', 'text', 'generate', 'reviews', 'engine', 'learner', 'checkpoint', 'memory', 'training', 'classify', 'evaluate', 'memorization', 'picture', 'report', 'blind', 'cli', 'app', 'book']
+WITHOUT_FASTAI = ['checks', 'tokens', 'labels', 'processes', 'network', 'model', 'classifier', 'card', 'hub', 'text', 'generate', 'reviews', 'evaluate', 'memorization', 'picture', 'report', 'blind', 'cli', 'app']
 
 needs_nbdev = pytest.mark.skipif(not (BIN/'nbdev_export').exists(), reason='nbdev is not installed here')
 
@@ -98,7 +98,7 @@ def imports(module):
 def test_imports_go_one_way(module):
     "In the order in which the data walks; and whoever does without fastai imports nobody who needs it"
     mine = [m.split('.')[1] for m in imports(module) if m.startswith('imdb_lm.') and m != 'imdb_lm.']
-    assert mine or module in ('data', 'mini', 'tokens', 'processes', 'network', 'engine', 'cli', 'book')
+    assert mine or module in ('data', 'mini', 'checks', 'processes', 'network', 'engine', 'cli', 'book')
     assert all(MODULES.index(m) < MODULES.index(module) for m in mine)
     if module in WITHOUT_FASTAI:
         assert set(mine) <= set(WITHOUT_FASTAI)
