@@ -39,7 +39,11 @@ def main():
         rows.append(f'| {name} | {cases:,} | {time.monotonic() - start:.0f} | {"none" if not done.returncode else "**yes**"} |')
         print(rows[-1], flush=True)
         if done.returncode: sys.exit(f'a case of {name} failed: see above, mend it, and make a test of it')
-    RESULT.write_text(f'# Fuzzing\n\nPython {platform.python_version()}. Made by `python tests/fuzz.py --cases {a.cases}`: hypothesis makes the inputs, atheris chooses those that reach new code.\n\n'
+        write(rows, a.cases) # a run that is stopped leaves what it has
+
+
+def write(rows, cases):
+    RESULT.write_text(f'# Fuzzing\n\nPython {platform.python_version()}. Made by `python tests/fuzz.py --cases {cases}`: hypothesis makes the inputs, atheris chooses those that reach new code.\n\n'
                       '| what | cases | seconds | failures |\n|---|---|---|---|\n' + '\n'.join(rows) + '\n')
 
 
