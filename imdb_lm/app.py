@@ -245,7 +245,7 @@ def _on_write(models, names):
     return run
 
 def _on_stop(written):
-    "What stopping does: what is there is finished"
+    "What is there when the writing was stopped or failed is finished"
     return show_reviews(*written[2:]) if written else gr.skip()
 
 def _on_word(models):
@@ -289,7 +289,9 @@ def build_page(
         written = gr.State()
         writing = gr.on([go.click, controls['prompt'].submit], _on_write(models, list(controls)), list(controls.values()), [reviews, written, instead],
                         api_name='write', concurrency_limit=4, show_progress='hidden')
-        stop.click(_on_stop, written, reviews, cancels=writing, queue=False, show_progress='hidden', api_visibility='private')
+        stop.click(None, cancels=writing, api_visibility='private')
+        # Only when the writing is over: what finishes at once may be overtaken by words that are still on their way.
+        writing.failure(_on_stop, written, reviews, queue=False, show_progress='hidden', api_visibility='private')
         reviews.select(_on_word(models), written, instead, show_progress='hidden', api_visibility='private')
         controls['model'].change(_on_model(models), controls['model'], controls['label'], show_progress='hidden', api_visibility='private')
     return page
