@@ -82,7 +82,7 @@ def main():
            f'{a.n:,} reviews of each kind, at most 200 tokens, temperature 0.75. The share that a judge takes for what was asked for, in percent; '
            'the judge reads only what the model wrote, and then the prompt, too. Goal: 90. Judges on 2,000 real test reviews: ' +
            ', '.join(f'{name} {o:.1%}' for name,o in zip(judges, sure)) + '.\n',
-           f'Different pairs of words, in percent of all: the more, the less the reviews repeat each other. Surprisal: in nats a word, of the model as it was trained; where it rises the reviews become odd. The default scale is {GUIDANCE:g}.\n',
+           f'Different pairs of words, in percent of all: the more, the less the reviews repeat each other. Surprisal: in nats a word, of the model as it was trained; where it rises the reviews become odd. Each is held against its opposite; the default scale is {GUIDANCE:g}.\n',
            '| guidance_scale | asked | prompts | ' + ' | '.join(f'{o}, without prompt | {o}, with it' for o in judges) + ' | different pairs | surprisal |', '|---|---|---|---|---|' + '---|---|'*len(judges)]
     for scale in a.scales:
         for asked in 'neg', 'pos':

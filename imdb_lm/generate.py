@@ -17,7 +17,7 @@ from fastcore.meta import delegates
 from torch import Tensor
 
 from .checks import ABOVE_0, check_number, check_whole
-from .labels import chosen_label, mark
+from .labels import chosen_label, mark, opposite_label
 from .model import LanguageModel
 from .text import ReviewText, detokenize, join_review  # noqa: F401 -- detokenize belongs to what is public here
 from .tokens import BOS, FLD, PAD, TK_MAJ, TK_UP, UNK, tokenize
@@ -109,7 +109,7 @@ def _controls(n_words, min_words, repetition_penalty, guidance_scale, **sampling
     "The settings of `write_rows`, if they can be, as numbers of Python"
     res = dict(_sampling(**sampling), n_words=check_whole('n_words', n_words), min_words=check_whole('min_words', min_words, 0),
                repetition_penalty=check_number('repetition_penalty', repetition_penalty, 'a number above 0, and 1 is none', ABOVE_0),
-               guidance_scale=check_number('guidance_scale', guidance_scale, 'a number from 0, where the label counts for nothing, to 100', most=100))
+               guidance_scale=check_number('guidance_scale', guidance_scale, "a number from 1, the model's own opinion, to 100", 1, most=100))
     if min_words > n_words: raise ValueError(f'min_words={min_words} cannot be: it is at most n_words, {n_words}')
     return res
 
@@ -150,9 +150,9 @@ class Row:
         key: tuple, # Which one it is: index of its prompt, index among the reviews of that prompt
         ids: Tensor, # (tokens,) int64, its prompt, with xxbos and the label
         numbers: Iterator, # Of float64, uniform in [0, 1): one chooses each word
-        plain: Tensor = None, # The same prompt without its label; None if there is no guidance
+        against: Tensor = None, # The same prompt with the opposite label, or without one: what guidance leads away from; None if there is no guidance
     ):
-        self.key, self.ids, self.numbers, self.plain = key, ids, numbers, plain
+        self.key, self.ids, self.numbers, self.against = key, ids, numbers, against
         self.new, self.surprisal, self.ended = [], [], False # ids added; the surprisal of each, in nats
 
 class _Batch:
@@ -209,19 +209,19 @@ def write_rows(
     repetition_penalty: float = 1., # > 0; above 1 makes words that were there less likely
     stop: bool = True, # End a row before its next xxbos
     scored: bool = False, # Note the surprisal of each word, before any control
-    guidance_scale: float = 1., # >= 0: what the label adds to each word's log-probability, times this; any but 1 needs rows with `plain`
+    guidance_scale: float = 1., # >= 1: what each word's log-probability is above that of `against`, times this; any but 1 needs rows with it
     **controls, # For `word_probs`
 ) -> Iterator: # After each step the rows it touched, list of Row
     "Go on with each row, word by word"
     bos, todo, batch = lm.o2i[BOS], iter(rows), _Batch(lm, repetition_penalty != 1)
-    plain = _Batch(lm, prompt=attrgetter('plain')) if guidance_scale != 1 else None
+    against = _Batch(lm, prompt=attrgetter('against')) if guidance_scale != 1 else None
     while True:
         new = list(islice(todo, ROWS - len(batch.rows)))
-        for b in (batch, plain) if plain else (batch,): b.add(new)
+        for b in (batch, against) if against else (batch,): b.add(new)
         if not (touched := batch.rows): return
         logits = lm.net.decoder(batch.h).float()
         nll = logits.logsumexp(1, keepdim=True) - logits if scored else None
-        if plain: logits = torch.lerp(lm.net.decoder(plain.h).float(), logits, guidance_scale)
+        if against: logits = torch.lerp(lm.net.decoder(against.h).float(), logits, guidance_scale)
         if len(banned): logits[:, banned] = -torch.inf
         if early := [i for i,r in enumerate(touched) if len(r.new) < min_words]: logits[early, bos] = -torch.inf
         if batch.mark_seen: logits = torch.where(batch.seen, _penalize(logits, repetition_penalty), logits)
@@ -229,7 +229,7 @@ def write_rows(
         ids = draw(_weights(logits, **controls), u)
         surprisal = nll.gather(1, ids[:,None])[:,0].tolist() if scored else [None]*len(touched)
         for r,i,o in zip(touched, ids.tolist(), surprisal): _grow(r, i, o, bos if stop else None, n_words)
-        for b in (batch, plain) if plain else (batch,): b.step(ids)
+        for b in (batch, against) if against else (batch,): b.step(ids)
         yield touched
 
 def _penalize(logits, penalty): return torch.where(logits > 0, logits/penalty, logits*penalty)
@@ -242,7 +242,7 @@ def _grow(row, i, surprisal, bos, n_words):
     row.surprisal.append(surprisal)
 
 # %% ../nbs/04_generate.ipynb #d7f63eb0
-GUIDANCE = 5. # `guidance_scale` where none is given
+GUIDANCE = 8. # `guidance_scale` where none is given
 
 class Writing:
     "The reviews that are asked for: which rows to write, and how"
@@ -265,7 +265,7 @@ class Writing:
         label: str = None, # The label to write for, of those the model was trained with (`lm_dls(..., label=...)`); None is without
         stars: int = None, # The same as a rating, where the labels are ratings
         sentiment: str = None, # 'pos' or 'neg': the highest or the lowest rating
-        guidance_scale: float = GUIDANCE, # 0 to 100. What the label adds to each word's log-probability is taken times this (Sanchez et al., 2023). 1 is the model's own opinion; others need twice the work
+        guidance_scale: float = GUIDANCE, # 1 to 100. What the label, against its opposite, adds to each word's log-probability is taken times this (Sanchez et al., 2023). 1 is the model's own opinion; others need twice the work
     ):
         self.lm, self.prompts, self.n, self.raw = lm, _as_list(prompts), check_whole('n', n), bool(raw)
         for p in self.prompts:
@@ -273,12 +273,14 @@ class Writing:
         self.seed = int(torch.randint(2**62, (1,))) if seed is None else check_whole('seed', seed, 0)
         self.tokens = [t or [BOS] for t in tokenize(self.prompts)]
         self.label = chosen_label(lm.config.get('label'), label, stars, sentiment)
-        self.read = self.tokens if self.label is None else tokenize([mark(o, self.label) for o in self.prompts])
+        self.read, self.against = self._marked(self.label), self._marked(self.label and opposite_label(lm.config['label'], self.label))
         how = _controls(n_words, min_words, repetition_penalty, guidance_scale, temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p)
         if self.label is None: how['guidance_scale'] = 1.
         how, banned = dict(how, stop=bool(stop)), _list_of_words(banned)
         self.settings = dict(how, no_unk=bool(no_unk), banned=banned, raw=self.raw, label=self.label)
         self.how = dict(how, banned=banned_ids(lm, banned, no_unk, min_words))
+
+    def _marked(self, label): return self.tokens if label is None else tokenize([mark(o, label) for o in self.prompts])
 
     def rows(self,
         start: int = 0, # The first row, counted from 0; there are n for each prompt
@@ -288,8 +290,8 @@ class Writing:
         ids = None
         for k in range(start, len(self.prompts)*self.n if stop is None else stop):
             i, j = divmod(k, self.n)
-            if ids is None or j == 0: ids, plain = map(self.lm.numericalize, (self.read[i], self.tokens[i]))
-            yield Row((i, j), ids, _numbers(self.seed, i, j), plain)
+            if ids is None or j == 0: ids, against = map(self.lm.numericalize, (self.read[i], self.against[i]))
+            yield Row((i, j), ids, _numbers(self.seed, i, j), against)
 
     def steps(self,
         start: int = 0, # As for `rows`

@@ -516,7 +516,7 @@ def test_long_prompts(lm, prompt):
     ('n', [0, -1, 1.5, True, None, '2']), ('n_words', [0, -1, 1.5, None, '2', True, 10**400]), ('temperature', [-1, float('nan'), float('inf'), None, '1', 1j]),
     ('top_p', [2, 0, -1, float('nan'), '1', True]), ('top_k', [0, -1, 1.5, '3', True]), ('min_p', [2, -1, float('nan'), '0']),
     ('repetition_penalty', [0, -1, float('nan'), float('inf'), 10**400, None, '1']), ('seed', [-1, 1.5, '1', True]), ('min_words', [-1, 71, 1.5, None]),
-    ('guidance_scale', [-1, 101, None, float('nan')])])
+    ('guidance_scale', [-1, 0, 101, None, float('nan')])])
 def test_settings_that_cannot_be(lm, name, values):
     for v in values:
         with pytest.raises(ValueError, match=f'^{name}=.* cannot be: it is ') as e: lm.generate('the', **{name: v})

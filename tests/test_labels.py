@@ -85,25 +85,28 @@ def test_a_model_that_was_asked(learn):
         assert reviews == learn.generate('a', n=20, sentiment=mood, seed=1, n_words=8)
         assert all(o.startswith('a ') for o in reviews)
 
-def test_guidance(learn):
-    "Word by word what the two opinions, with the label and without it, make together"
+@pytest.mark.parametrize('others', [{}, dict(values=['neg', 'pos', 'so'])], ids=['against the opposite', 'against none'])
+def test_guidance(learn, others):
+    "Word by word what two opinions, with the label and with its opposite or without any, make together"
     lm = language_model(learn)
+    lm.config['label'] = lm.config['label'] | others
     def by_hand(scale):
         tokens = []
         for _ in range(8):
-            plain, marked = (lm.next_word(' '.join([text, *tokens])).log() for text in ('a', mark('a', 'pos')))
-            scores = plain + scale*(marked - plain)
+            against, marked = (lm.next_word(' '.join([text, *tokens])).log() for text in ('a' if others else mark('a', 'neg'), mark('a', 'pos')))
+            scores = against + scale*(marked - against)
             scores[[lm.o2i['xxunk'], lm.o2i['xxfld']]] = -float('inf')
             tokens.append(lm.vocab[scores.argmax()])
         return ' '.join(['a', *tokens])
-    guided = {o: learn.generate('a', label='pos', temperature=0, n_words=8, stop=False, raw=True, guidance_scale=o)[0] for o in (0, 1, 3)}
+    guided = {o: lm.generate('a', label='pos', temperature=0, n_words=8, stop=False, raw=True, guidance_scale=o)[0] for o in (1, 2, 3)}
     assert guided == {o: by_hand(o) for o in guided}
+
+def test_guidance_of_some(learn):
     asked = dict(n=9, n_words=12, seed=1)
-    assert learn.generate('a', label='neg', guidance_scale=0, **asked) == learn.generate('a', **asked)
     assert learn.generate('a', guidance_scale=7, **asked) == learn.generate('a', **asked)
     assert learn.generate('a', label='neg', **asked)[:4] == learn.generate('a', label='neg', **{**asked, 'n': 4})
-    for o in (-1, 101, float('nan'), 'much', True):
-        with pytest.raises(ValueError, match='guidance_scale=.* cannot be.*from 0.*to 100'): learn.generate('a', label='pos', guidance_scale=o)
+    for o in (0, .9, 101, float('nan'), 'much', True):
+        with pytest.raises(ValueError, match='guidance_scale=.* cannot be.*from 1.*to 100'): learn.generate('a', label='pos', guidance_scale=o)
 
 def test_a_model_that_was_not_asked(learn):
     reviews = learn.generate(['', 'a'], n=60, seed=1)
