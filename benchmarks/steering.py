@@ -1,6 +1,6 @@
 """Does a steerable model write what it is asked for? Reviews of a chosen opinion, judged by a classifier trained apart.
 
-    python benchmarks/steering.py WORK --model FOLDER [--imdb FOLDER] [--judge FOLDER] [--plain FOLDER] [--n 1000] [--scales 1 3 5 8 12]
+    python benchmarks/steering.py WORK --model FOLDER [--imdb FOLDER] [--judge FOLDER] [--plain FOLDER] [--n 1000] [--scales 1 3 5 10 20]
 
 FOLDER is a model folder of a language model trained with ratings, by default the starter. The judge is tf-idf with logistic regression, for stars with ridge
 regression, on IMDb's labelled train set; a classifier's folder given as --judge judges beside it. --plain names a model that was
@@ -69,7 +69,7 @@ def main():
     p.add_argument('--judge', type=Path, help="a classifier's folder")
     p.add_argument('--plain', type=Path, help='a model folder, trained alike but without ratings, for the perplexity')
     p.add_argument('--n', type=int, default=1000, help='reviews of each kind')
-    p.add_argument('--scales', type=float, nargs='+', default=[1, 3, 5, 8, 12], help='values of guidance_scale')
+    p.add_argument('--scales', type=float, nargs='+', default=[1, 3, 5, 10, 20], help='values of guidance_scale')
     p.add_argument('--held-out', type=int, default=1000, help='held-out reviews for the perplexity')
     a = p.parse_args()
     imdb, lm, model = a.imdb or untar_imdb(), load_lm(a.model), model_hash(a.model)

@@ -371,7 +371,7 @@ def generate(
     repetition_penalty: float = 1., # Above 1 makes words that were there less likely
     stars: Optional[int] = None, # The rating that the review gives, where the model was trained with ratings
     sentiment: Optional[str] = None, # What the review thinks, pos or neg: the highest or the lowest rating
-    guidance_scale: float = 8., # How much stars, sentiment or label count: 1 as the model learned them, more is clearer
+    guidance_scale: float = 10., # How much stars, sentiment or label count: 1 as the model learned them, more is clearer
     label: Optional[str] = None, # The label to write for, where the model was trained with others than ratings
     banned: Optional[list[str]] = None, # A word never to write; may be given several times
     min_words: int = 0, # Words before which no review ends

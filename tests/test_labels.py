@@ -1,5 +1,6 @@
 """Labels: fastai's fields, what a model learns of them, and what is asked of it."""
 import json
+import math
 import subprocess
 import sys
 
@@ -94,11 +95,12 @@ def test_guidance(learn, others):
         tokens = []
         for _ in range(8):
             against, marked = (lm.next_word(' '.join([text, *tokens])).log() for text in ('a' if others else mark('a', 'neg'), mark('a', 'pos')))
+            marked[[lm.o2i['xxunk'], lm.o2i['xxfld']]] = -float('inf')
             scores = against + scale*(marked - against)
-            scores[[lm.o2i['xxunk'], lm.o2i['xxfld']]] = -float('inf')
+            if scale != 1: scores[marked < marked.max() + math.log(0.01)] = -float('inf')
             tokens.append(lm.vocab[scores.argmax()])
         return ' '.join(['a', *tokens])
-    guided = {o: lm.generate('a', label='pos', temperature=0, n_words=8, stop=False, raw=True, guidance_scale=o)[0] for o in (1, 2, 3)}
+    guided = {o: lm.generate('a', label='pos', temperature=0, n_words=8, stop=False, raw=True, guidance_scale=o)[0] for o in (1, 2, 3, 90)}
     assert guided == {o: by_hand(o) for o in guided}
 
 def test_guidance_of_some(learn):
