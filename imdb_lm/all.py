@@ -9,7 +9,8 @@ from imdb_lm.model import LanguageModel, load_lm
 from imdb_lm.classifier import Classifier, load_clas
 from imdb_lm.card import write_card
 from imdb_lm.generate import detokenize
-from imdb_lm.learner import SIZES, lm_learner, language_model, save_lm, convert_pair
+from imdb_lm.pretrained import convert_pair
+from imdb_lm.learner import SIZES, lm_learner, language_model, save_lm
 from imdb_lm.memory import largest_bs, split_batches
 from imdb_lm.training import StopOnNaN # and, by its import, learn.fit_two_stage
 from imdb_lm.evaluate import evaluate_lm

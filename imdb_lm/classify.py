@@ -35,10 +35,11 @@ from .checkpoint import _digest
 from .checks import ABOVE_0, BELOW_1, check_number, check_whole
 from .classifier import Classifier, write_clas
 from .labels import column_labels
-from .learner import TrimMemory, _agree, _backwards, _check_dls, _check_dropouts, _check_tokenizer, _figures, _folder_weights, _is_whole, _plain_weights
+from .learner import TrimMemory, _agree, _backwards, _check_dls, _check_dropouts, _check_tokenizer, _figures
 from .loader import Documents, Tokenizer, _both_parts, _documents, _splitter, as_source, table_texts
 from .model import check_vocab, find_model, read_config, read_vocab
 from .network import NETWORK, build_net
+from .pretrained import folder_weights, is_whole, plain_weights
 from .processes import rank
 from .training import _check_precision, fit_stages
 
@@ -156,12 +157,12 @@ def _encoder_weights(encoder):
     path = find_model(encoder)
     if path.is_dir():
         config, vocab = read_config(path), read_vocab(path)
-        weights = {k.removeprefix('0.'): w.float() for k,w in _folder_weights(path, config, vocab).items() if k.startswith('0.')}
+        weights = {k.removeprefix('0.'): w.float() for k,w in folder_weights(path, config, vocab).items() if k.startswith('0.')}
         return weights, {k: config[k] for k in NETWORK[:4]}, vocab
     if not (file := path if path.is_file() else path.with_name(f'{path.name}.pth')).is_file():
         raise FileNotFoundError(f'{encoder} is not there: encoder is a learner, a model folder, or a file of learn.save_encoder')
-    weights = _plain_weights(file, 'learn.save_encoder')
-    if not isinstance(weights, dict) or not all(map(_is_whole, weights.values())) or any(getattr(weights.get(k), 'ndim', 0) != 2 for k in ('encoder.weight', 'rnns.0.weight_hh_l0_raw')):
+    weights = plain_weights(file, 'learn.save_encoder')
+    if not isinstance(weights, dict) or not all(map(is_whole, weights.values())) or any(getattr(weights.get(k), 'ndim', 0) != 2 for k in ('encoder.weight', 'rnns.0.weight_hh_l0_raw')):
         raise ValueError(f'{file} holds no AWD-LSTM encoder: give one that learn.save_encoder wrote')
     return weights, _sizes(weights), None
 

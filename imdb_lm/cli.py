@@ -509,7 +509,7 @@ def convert(
 
     Example: imdb_lm convert wt103.pth wt103_vocab.pkl --out wt103
     """
-    from imdb_lm.learner import convert_pair
+    from imdb_lm.pretrained import convert_pair
     convert_pair(pth, pkl, out, trust)
     print(f'The model is in {out}.')
 

@@ -31,9 +31,10 @@ import imdb_lm.learner as learner
 import imdb_lm.training  # noqa: F401 -- lends learners their fit_two_stage
 from imdb_lm.classify import clas_dls
 from imdb_lm.generate import generate
-from imdb_lm.learner import convert_pair, language_model, lm_learner, read_pair, save_lm
+from imdb_lm.learner import language_model, lm_learner, save_lm
 from imdb_lm.loader import lm_dls
 from imdb_lm.model import load_lm, read_config
+from imdb_lm.pretrained import convert_pair, read_pair
 
 SMALL = {**awd_lstm_lm_config, 'emb_sz': 12, 'n_hid': 16, 'n_layers': 2}
 PROMPTS = ['', 'a', 'I', 'I like this movie because', 'This movie is terrible', 'This movie has great action', 'It is NOT good!!!',

@@ -10,7 +10,7 @@ from fastcore.docments import docments
 ROOT = Path(__file__).parent.parent
 BIN = Path(sys.executable).parent
 NOTEBOOKS = sorted(p for p in (ROOT/'nbs').rglob('*.ipynb') if '.ipynb_checkpoints' not in p.parts)
-MODULES = ['data', 'mini', 'checks', 'tokens', 'cache', 'labels', 'processes', 'loader', 'distributed', 'network', 'model', 'classifier', 'card', 'hub', 'text', 'generate', 'reviews', 'engine', 'learner', 'checkpoint', 'memory', 'training', 'classify', 'evaluate', 'memorization', 'picture', 'report', 'blind', 'cli', 'app', 'book']
+MODULES = ['data', 'mini', 'checks', 'tokens', 'cache', 'labels', 'processes', 'loader', 'distributed', 'network', 'model', 'classifier', 'card', 'hub', 'text', 'generate', 'reviews', 'engine', 'pretrained', 'learner', 'checkpoint', 'memory', 'training', 'classify', 'evaluate', 'memorization', 'picture', 'report', 'blind', 'cli', 'app', 'book']
 WITHOUT_FASTAI = ['checks', 'tokens', 'labels', 'processes', 'network', 'model', 'classifier', 'card', 'hub', 'text', 'generate', 'reviews', 'evaluate', 'memorization', 'picture', 'report', 'blind', 'cli', 'app']
 
 needs_nbdev = pytest.mark.skipif(not (BIN/'nbdev_export').exists(), reason='nbdev is not installed here')
