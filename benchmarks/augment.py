@@ -19,7 +19,7 @@ RESULT = Path(__file__).parent/'results'/'augment.md'
 def generated(a, lm, model):
     "Reviews that the model wrote for each opinion, as many as are wanted of it"
     n = max(a.added)//2
-    return {o: [t for _,t in written(lm, a.work/f'generated-{o}.jsonl', [''], model, n, sentiment=o) if t.strip()] for o in ('neg', 'pos')} if n else {}
+    return {o: [t for _,t,_ in written(lm, a.work/f'generated-{o}.jsonl', [''], model, n, sentiment=o) if t.strip()] for o in ('neg', 'pos')} if n else {}
 
 
 def with_more(texts, labels, more, added):
