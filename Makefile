@@ -36,11 +36,11 @@ fuzz: .venv/installed-dev ## a million odd inputs for all that reads something, 
 faults: .venv/installed-dev ## kill, interrupt and starve all that takes long, at 200 random moments (minutes; Linux)
 	$(BIN)/python tests/faults.py
 
-coverage: .venv/installed-dev ## which lines and branches the tests reach, the notebooks' examples among them
+coverage: .venv/installed-dev ## which lines and branches the tests reach, the notebooks' examples among them (an hour)
 	$(BIN)/pip install --quiet --disable-pip-version-check coverage
 	$(BIN)/python -m coverage run -m pytest -m "slow or not slow"
 	$(BIN)/python -m coverage combine --quiet
-	$(BIN)/python -m coverage report --format markdown > benchmarks/results/coverage.md
+	(printf '# Coverage of lines and branches\n\nMade by `make coverage`.\n\n'; $(BIN)/python -m coverage report --format markdown) > benchmarks/results/coverage.md
 	$(BIN)/python -m coverage report
 
 mutants: .venv/installed-dev ## spoil the tokenizer, loader, sampler and checkpoints line by line, and tell which spoils no test notices (hours)

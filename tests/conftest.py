@@ -21,11 +21,12 @@ def fastai_home(tmp_path, monkeypatch):
 
 @pytest.fixture(scope='session', autouse=True)
 def tokens_folder(tmp_path_factory):
-    "Token caches stay out of one's home"
+    "Token caches stay out of one's home; gives the function that says where they are otherwise"
     from imdb_lm import loader
+    real = loader.tokens_folder
     with pytest.MonkeyPatch.context() as m:
         m.setattr(loader, 'tokens_folder', lambda: tmp_path_factory.getbasetemp()/'tokens')
-        yield
+        yield real
 
 
 class Site:

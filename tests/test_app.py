@@ -2,7 +2,7 @@
 import json, os, re, shutil, socket, subprocess, sys, threading, time, urllib.error, urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from html import unescape
-from http.client import HTTPConnection
+from http.client import HTTPConnection, HTTPException
 from types import SimpleNamespace
 
 import pytest
@@ -396,7 +396,7 @@ def test_a_space_starts(model_folder, tmp_path):
         try:
             for _ in range(600):
                 try: answer = ask(f'http://127.0.0.1:{port}/', model='model')
-                except OSError: time.sleep(.1)
+                except (OSError, HTTPException): time.sleep(.1) # it is not there yet, or only half
                 else: break
             assert answer[0] == 'complete' and len(texts(answer[1][0])) == 2
         finally: server.terminate()

@@ -8,6 +8,8 @@ from execnb.nbio import read_nb
 from execnb.shell import CaptureShell
 from fastcore.xtras import working_directory
 
+from imdb_lm import loader
+
 NBS = Path(__file__).parents[1]/'nbs'
 EXPORTED = re.compile(r'#\|\s*export\b')
 NOT_RUN = re.compile(r'#\|\s*(eval: *false|slow|cuda|network|notest)|nbdev_export\(')
@@ -23,7 +25,9 @@ def cells_of(path):
 @pytest.mark.slow
 @pytest.mark.notebooks
 @pytest.mark.parametrize('path', sorted(NBS.glob('[0-9]*.ipynb')), ids=lambda o: o.stem)
-def test_examples_of_the_package(path):
+def test_examples_of_the_package(path, fastai_home, tokens_folder, monkeypatch):
+    "In a home of its own, as in a process of its own"
+    monkeypatch.setattr(loader, 'tokens_folder', tokens_folder)
     module, nb = cells_of(path)
     assert nb.cells
     shell = CaptureShell(path)
