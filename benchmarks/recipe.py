@@ -8,6 +8,7 @@ where it was stopped. Writes benchmarks/results/recipe.md after each run.
 import argparse, json, math, platform, random, time
 from pathlib import Path
 
+import pandas as pd
 import torch
 from fastai.callback.core import Callback, CancelValidException
 from fastai.callback.training import GradientClip
@@ -16,13 +17,14 @@ from fastai.text.all import set_seed
 
 from imdb_lm.data import read_reviews, review_files, untar_imdb
 from imdb_lm.evaluate import stream_perplexity
+from imdb_lm.labels import file_stars
 from imdb_lm.learner import language_model, lm_learner
 from imdb_lm.loader import lm_dls
 from starter import CONFIG, DROP_MULT, louder
 
 RESULT = Path(__file__).parent/'results'/'recipe.md'
 HELD_OUT, MAX_VOCAB = 500, 16000
-BASE = dict(fit='one cycle', pct_start=0.05, div=2., lr=5e-3, bs=32, seq_len=64, wd=0.01, average=None, smoothing=0., drop_mult=DROP_MULT, alpha=0., beta=0., clip=1., loud=True)
+BASE = dict(fit='one cycle', pct_start=0.05, div=2., lr=5e-3, bs=32, seq_len=64, wd=0.01, average=None, smoothing=0., drop_mult=DROP_MULT, alpha=0., beta=0., clip=1., loud=True, ratings=False)
 POST = dict(pct_start=0.25, div=25., lr=2e-3, bs=128, seq_len=72, drop_mult=0.3, alpha=2., beta=1., clip=None, loud=False)
 ROWS = {
     'base': {},
@@ -42,6 +44,7 @@ ROWS = {
     "AWD-LSTM's penalties, alpha 2 and beta 1": dict(alpha=2., beta=1.),
     'gradients not clipped': dict(clip=None),
     'first weights as torch draws them': dict(loud=False),
+    'ratings as fields': dict(ratings=True),
 }
 
 
@@ -75,16 +78,16 @@ class Spare(Callback):
 
 
 def sample(imdb, tokens):
-    "Reviews of about `tokens` tokens, chosen with seed 42, after those to hold out"
+    "Reviews of about `tokens` tokens with their ratings, chosen with seed 42, after those to hold out"
     files = random.Random(42).sample(list(review_files(imdb)), HELD_OUT + math.ceil(tokens/290)) # tokens of a review on average
-    return read_reviews(files)
+    return pd.DataFrame(dict(text=read_reviews(files), stars=list(map(file_stars, files))))
 
 
-def run(row, texts, seed):
-    "The perplexity that a recipe reaches in one reading of the texts"
+def run(row, reviews, seed):
+    "The perplexity that a recipe reaches in one reading of the reviews, on those held out, without their ratings"
     o = {**BASE, **row}
     set_seed(seed)
-    dls = lm_dls(texts, bs=o['bs'], seq_len=o['seq_len'], max_vocab=MAX_VOCAB, valid=range(HELD_OUT))
+    dls = lm_dls(reviews, label='stars' if o['ratings'] else None, bs=o['bs'], seq_len=o['seq_len'], max_vocab=MAX_VOCAB, valid=range(HELD_OUT))
     learn = lm_learner(dls, config=CONFIG, drop_mult=o['drop_mult'], alpha=o['alpha'], beta=o['beta'], wd=o['wd'], pretrained=False, metrics=[], chunked=not o['smoothing'])
     if o['smoothing']: learn.loss_func = LabelSmoothingCrossEntropyFlat(eps=o['smoothing'])
     if o['loud']: louder(learn.model)
@@ -95,7 +98,7 @@ def run(row, texts, seed):
         elif o['fit'] == 'flat cosine': learn.fit_flat_cos(1, o['lr'], div_final=1e5, pct_start=0.75, cbs=cbs)
         else: learn.fit(1, o['lr'], cbs=cbs)
     minutes = (time.monotonic() - start)/60
-    return dict(perplexity=stream_perplexity(language_model(learn), texts[:HELD_OUT], bs=32, seq_len=64), steps=len(learn.recorder.losses), minutes=minutes)
+    return dict(perplexity=stream_perplexity(language_model(learn), reviews.text.tolist()[:HELD_OUT], bs=32, seq_len=64), steps=len(learn.recorder.losses), minutes=minutes)
 
 
 def report(done, tokens, seeds):
@@ -134,12 +137,12 @@ def main():
     p.add_argument('--rows', nargs='+', choices=list(ROWS), metavar='NAME', default=list(ROWS), help='some of: ' + '; '.join(ROWS).replace('%', '%%'))
     a = p.parse_args()
     a.work.mkdir(parents=True, exist_ok=True)
-    file, texts = a.work/'recipe.json', sample(a.imdb or untar_imdb(), a.tokens*1e6)
+    file, reviews = a.work/'recipe.json', sample(a.imdb or untar_imdb(), a.tokens*1e6)
     done = json.loads(file.read_text()) if file.exists() else {}
     for seed in range(1, a.seeds + 1):
         for name in a.rows:
             if (k := key(name, a.tokens, seed)) not in done:
-                done[k] = run(ROWS[name], texts, seed)
+                done[k] = run(ROWS[name], reviews, seed)
                 keep(done, file)
             report(done, a.tokens, a.seeds)
     print(RESULT.read_text(encoding='utf-8'))
