@@ -20,11 +20,12 @@ from imdb_lm.evaluate import stream_perplexity
 from imdb_lm.labels import file_stars
 from imdb_lm.learner import language_model, lm_learner
 from imdb_lm.loader import lm_dls
-from starter import CONFIG, DROP_MULT, louder
+from imdb_lm.scratch import louder
+from starter import CONFIG
 
 RESULT = Path(__file__).parent/'results'/'recipe.md'
 HELD_OUT, MAX_VOCAB = 500, 16000
-BASE = dict(fit='one cycle', pct_start=0.05, div=2., lr=5e-3, bs=32, seq_len=64, wd=0.01, average=None, smoothing=0., drop_mult=DROP_MULT, alpha=0., beta=0., clip=1., loud=True, ratings=False)
+BASE = dict(fit='one cycle', pct_start=0.05, div=2., lr=5e-3, bs=32, seq_len=64, wd=0.01, average=None, smoothing=0., drop_mult=0.1, alpha=0., beta=0., clip=1., loud=True, ratings=False)
 POST = dict(pct_start=0.25, div=25., lr=2e-3, bs=128, seq_len=72, drop_mult=0.3, alpha=2., beta=1., clip=None, loud=False)
 ROWS = {
     'base': {},

@@ -15,26 +15,17 @@ import torch
 from fastai.callback.training import GradientClip
 from fastai.text.all import awd_lstm_lm_config, set_seed
 
-import imdb_lm.training  # noqa: F401 -- lends learners their fit_two_stage
 from imdb_lm.data import untar_imdb
 from imdb_lm.evaluate import evaluate_lm
 from imdb_lm.learner import lm_learner, save_lm
 from imdb_lm.loader import dls_summary, held_out_texts, lm_dls
 from imdb_lm.model import STARTER, find_model, load_lm, shrink_model
+from imdb_lm.scratch import scratch_learner
 
 RESULT = Path(__file__).parent/'results'/'starter.md'
 CONFIG = {**awd_lstm_lm_config, 'emb_sz': 192, 'n_hid': 512, 'n_layers': 2}
 BATCHES = dict(bs=32, max_vocab=16000)
 ROUNDS = [(1, 5e-3, 64), (1, 4e-3, 128)] # epochs, peak learning rate, tokens a gradient goes back: the further, the more of a review learns from its rating
-DROP_MULT = 0.1 # in so few epochs little is learned by heart: AWD-LSTM's penalties on activations, alpha and beta, are left out, too
-INPUT_GAIN = 20 # embeddings start within 0.1, so that at PyTorch's first weights the LSTMs hardly hear them and the loss stays at the words' frequencies for hundreds of steps
-
-
-@torch.no_grad()
-def louder(model):
-    "Weights on the LSTMs' inputs that let a word be heard from the first step"
-    for name,p in model.named_parameters():
-        if 'weight_ih' in name: p.mul_(INPUT_GAIN)
 
 
 def train(work, imdb, number, before):
@@ -43,10 +34,8 @@ def train(work, imdb, number, before):
     if not (folder/'history.csv').exists():
         dls = lm_dls(imdb, label='stars', seq_len=seq_len, **BATCHES)
         set_seed(number)
-        learn = lm_learner(dls, config=CONFIG, drop_mult=DROP_MULT, alpha=0, beta=0, pretrained=before or False)
-        learn.unfreeze()
-        if not before: louder(learn.model)
-        learn.fit_two_stage(0, lr, epochs, lr, pct_start=0.05, div=2, checkpoint=work/f'checkpoints-{number}', cbs=GradientClip(1.))
+        learn = lm_learner(dls, drop_mult=0.1, alpha=0, beta=0, pretrained=before, cbs=GradientClip(1.)) if before else scratch_learner(dls, config=CONFIG)
+        learn.fit_one_stage(epochs, lr, checkpoint=work/f'checkpoints-{number}')
         save_lm(learn, folder)
         learn.history.to_csv(folder/'history.csv', index=False)
     return folder

@@ -13,6 +13,7 @@ from imdb_lm.pretrained import convert_pair
 from imdb_lm.learner import SIZES, lm_learner, language_model, save_lm
 from imdb_lm.memory import largest_bs, split_batches
 from imdb_lm.training import StopOnNaN # and, by its import, learn.fit_two_stage
+from imdb_lm.scratch import scratch_learner # and learn.fit_one_stage
 from imdb_lm.evaluate import evaluate_lm
 from imdb_lm.classify import clas_dls, clas_learner, save_clas # and learn.fit_gradual
 from imdb_lm.picture import show_surprisal

@@ -168,21 +168,31 @@ def _pretrained(name, size):
     return untar_wt103() and 'wt103'
 
 # %% ../nbs/08_cli.ipynb #bb9dd501
-def _learner(data, text_col, label, size, pretrained, bs, seq_len, seed):
+_RECIPES = dict(post=dict(frozen_epochs=3, frozen_lr=2e-2, epochs=10, lr=2e-3), scratch=dict(epochs=1, lr=5e-3))
+
+def _recipe(name, **typed):
+    "The epochs and rates that were typed, and for the others the recipe's own"
+    typed = {k: v for k,v in typed.items() if v is not None}
+    if more := [k for k in typed if k not in _RECIPES[name]]: raise ValueError(f'--recipe {name} has one stage: leave --{more[0].replace("_", "-")} out')
+    return {**_RECIPES[name], **typed}
+
+def _learner(data, text_col, label, size, pretrained, bs, seq_len, seed, recipe='post'):
     "The learner that the options ask for, and a word on what it is"
     from fastai.torch_core import set_seed
     from imdb_lm.learner import SIZES, lm_learner
     from imdb_lm.loader import dls_summary, lm_dls
     from imdb_lm.processes import in_turn, n_processes
+    from imdb_lm.scratch import scratch_learner
     if _several():
         from imdb_lm.distributed import meet # needs Accelerate
         meet()
     preset, pretrained = dict(SIZES[size]), in_turn(lambda: _pretrained(pretrained, size))
+    if pretrained and recipe == 'scratch': raise ValueError(f'--recipe scratch starts from nothing, not from {pretrained}: add --pretrained none, or leave --recipe out')
     set_seed(seed)
     dls = in_turn(lambda: lm_dls(_corpus(data), bs=preset['bs'] if bs is None else bs, seq_len=preset['seq_len'] if seq_len is None else seq_len,
                                  max_vocab=preset['max_vocab'], seed=seed, text_col=text_col, label=label))
     config = None if isinstance(pretrained, str) and pretrained != 'wt103' else preset['config']
-    learn = lm_learner(dls, config=config, pretrained=pretrained, path=Path('.'))
+    learn = scratch_learner(dls, config=config, path=Path('.')) if recipe == 'scratch' else lm_learner(dls, config=config, pretrained=pretrained, path=Path('.'))
     s, enc = dls_summary(dls), learn.model[0]
     print(f'data: {data}, {s["reviews"]:,} reviews ({s["held_out"]:,} held out), {s["tokens"]:,} tokens, '
           f'vocabulary {s["vocab"]:,}, {s["unknown"]:.1%} unknown, {s["duplicates"]:,} of the held-out reviews nearly the same as one in training')
@@ -226,10 +236,11 @@ def train(
     out: Path = Path('model'), # The model folder to write
     size: Literal['laptop', 'post'] = 'laptop', # The network: laptop is small, for CPUs; post is the full AWD-LSTM of fastai's blog post, for GPUs
     pretrained: Optional[str] = None, # Start from: wt103, starter (the small model that comes with imdb_lm), a model FOLDER, or none. Default: none for laptop, wt103 for post
-    frozen_epochs: int = 3, # Epochs of stage one
-    frozen_lr: float = 2e-2, # Peak learning rate of stage one
-    epochs: int = 10, # Epochs of stage two
-    lr: float = 2e-3, # Peak learning rate of stage two
+    recipe: Literal['post', 'scratch'] = 'post', # How to train: post in two stages; scratch in one, for a network that starts from nothing and reads much text once or twice
+    frozen_epochs: Optional[int] = None, # Epochs of stage one. Default: 3; scratch has no such stage
+    frozen_lr: Optional[float] = None, # Peak learning rate of stage one. Default: 0.02
+    epochs: Optional[int] = None, # Epochs of stage two. Default: 10, for scratch 1
+    lr: Optional[float] = None, # Peak learning rate of stage two. Default: 0.002, for scratch 0.005
     bs: Optional[str] = None, # Rows of a batch, of each process where there are several; auto tries how many fit in memory, and adds up gradients to the default. Default: 16 for laptop, 128 for post
     seq_len: Optional[int] = None, # Tokens of a row in a batch. Default: 48 for laptop, 72 for post
     seed: int = 42, # Decides which reviews are held out, the first weights and all that is random
@@ -244,16 +255,17 @@ def train(
     """
     from imdb_lm.model import check_recipe, check_target
     check_target(out)
-    check_recipe(frozen_epochs, frozen_lr, epochs, lr)
+    plan = _recipe(recipe, frozen_epochs=frozen_epochs, frozen_lr=frozen_lr, epochs=epochs, lr=lr)
+    check_recipe(**{'frozen_epochs': 0, 'frozen_lr': plan['lr'], **plan})
     rows = _rows(bs)
-    learn = _learner(data, text_col, label, size, pretrained, rows, seq_len, seed)
+    learn = _learner(data, text_col, label, size, pretrained, rows, seq_len, seed, recipe)
     if bs == 'auto': _fit_to_memory(learn, checkpoint)
-    if dry_run: return _dry_run(learn, frozen_epochs + epochs)
-    import imdb_lm.training  # noqa: F401 -- lends learners their fit_two_stage
+    if dry_run: return _dry_run(learn, plan.get('frozen_epochs', 0) + plan['epochs'])
     from imdb_lm.learner import language_model, save_lm
     from imdb_lm.processes import rank
     if learn.pretrained: print(f'before training: perplexity {learn.validate()[-1]:.2f}')
-    history = learn.fit_two_stage(frozen_epochs, frozen_lr, epochs, lr, checkpoint=checkpoint)
+    fit = learn.fit_one_stage if recipe == 'scratch' else learn.fit_two_stage
+    history = fit(**plan, checkpoint=checkpoint)
     save_lm(learn, out)
     if rank(): return
     history.to_csv(out/'history.csv', index=False)
@@ -528,7 +540,6 @@ def demo(
     _show_reviews(load_lm(STARTER), seed, n=3 if quick else 1)
     if quick: return
     from imdb_lm.learner import language_model
-    import imdb_lm.training  # noqa: F401 -- lends learners their fit_two_stage
     print('\nNow it learns from the bundled corpus, whose films do not exist.')
     learn = _learner('mini', 'text', None, 'laptop', STARTER, None, None, seed)
     before = learn.validate()[-1]

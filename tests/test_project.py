@@ -10,7 +10,7 @@ from fastcore.docments import docments
 ROOT = Path(__file__).parent.parent
 BIN = Path(sys.executable).parent
 NOTEBOOKS = sorted(p for p in (ROOT/'nbs').rglob('*.ipynb') if '.ipynb_checkpoints' not in p.parts)
-MODULES = ['data', 'mini', 'checks', 'tokens', 'cache', 'labels', 'processes', 'loader', 'distributed', 'network', 'model', 'classifier', 'card', 'hub', 'text', 'generate', 'reviews', 'engine', 'pretrained', 'learner', 'checkpoint', 'memory', 'training', 'classify', 'evaluate', 'memorization', 'picture', 'report', 'blind', 'cli', 'app', 'book']
+MODULES = ['data', 'mini', 'checks', 'tokens', 'cache', 'labels', 'processes', 'loader', 'distributed', 'network', 'model', 'classifier', 'card', 'hub', 'text', 'generate', 'reviews', 'engine', 'pretrained', 'learner', 'checkpoint', 'memory', 'training', 'scratch', 'classify', 'evaluate', 'memorization', 'picture', 'report', 'blind', 'cli', 'app', 'book']
 WITHOUT_FASTAI = ['checks', 'tokens', 'labels', 'processes', 'network', 'model', 'classifier', 'card', 'hub', 'text', 'generate', 'reviews', 'evaluate', 'memorization', 'picture', 'report', 'blind', 'cli', 'app']
 
 needs_nbdev = pytest.mark.skipif(not (BIN/'nbdev_export').exists(), reason='nbdev is not installed here')
@@ -143,10 +143,10 @@ def test_what_is_attached_to_fastai():
 from fastai.text.all import LMLearner
 before = set(dir(LMLearner))
 import imdb_lm.all
-print(sorted(set(dir(LMLearner)) - before), sorted({"fit_gradual", "fit_two_stage", "generate", "plot_two_stage", "stream"} & before))
+print(sorted(set(dir(LMLearner)) - before), sorted({"fit_gradual", "fit_one_stage", "fit_two_stage", "generate", "plot_two_stage", "stream"} & before))
 '''
     done = subprocess.run([sys.executable, '-c', code], check=True, capture_output=True, text=True)
-    assert done.stdout.strip() == "['fit_gradual', 'fit_two_stage', 'generate', 'plot_two_stage', 'stream'] []"
+    assert done.stdout.strip() == "['fit_gradual', 'fit_one_stage', 'fit_two_stage', 'generate', 'plot_two_stage', 'stream'] []"
 
 
 def test_public_names():
@@ -313,4 +313,4 @@ def test_all_that_is_public_is_documented(module):
 
 def test_what_is_attached_to_fastai_is_documented():
     from imdb_lm.all import LMLearner
-    assert [o for k in ('fit_gradual', 'fit_two_stage', 'generate', 'plot_two_stage', 'stream') for o in undocumented(k, inspect.unwrap(getattr(LMLearner, k)))] == []
+    assert [o for k in ('fit_gradual', 'fit_one_stage', 'fit_two_stage', 'generate', 'plot_two_stage', 'stream') for o in undocumented(k, inspect.unwrap(getattr(LMLearner, k)))] == []
