@@ -48,7 +48,7 @@ class At(Callback):
 
 def learner(reviews, seed=1, **kwargs):
     set_seed(seed)
-    dls = lm_dls(reviews, **{**dict(bs=4, seq_len=30, min_freq=2), **{k: kwargs.pop(k) for k in list(kwargs) if k in ('bs', 'seq_len', 'valid_pct', 'min_freq', 'seed')}})
+    dls = lm_dls(reviews, **{**dict(bs=4, seq_len=70, min_freq=2), **{k: kwargs.pop(k) for k in list(kwargs) if k in ('bs', 'seq_len', 'valid_pct', 'min_freq', 'seed')}})
     return lm_learner(dls, **{**dict(config=SIZES, pretrained=False), **kwargs})
 
 
@@ -382,7 +382,7 @@ def test_another_version(reviews, tmp_path):
 
 @pytest.mark.parametrize('change,match', [
     (dict(bs=5), 'other bs: 4 there, 5 now'),
-    (dict(seq_len=31), 'other seq_len: 30 there, 31 now'),
+    (dict(seq_len=71), 'other seq_len: 70 there, 71 now'),
     (dict(valid_pct=0.2), 'other training reviews'),
     (dict(min_freq=3), 'other vocabulary'),
     (dict(config={**SIZES, 'n_hid': 13}), r'other network: .*\[48, 8\].* there, .*\[52, 8\].* now'),
