@@ -251,8 +251,8 @@ def weights(folder): return (Path(folder)/'model.safetensors').read_bytes()
 def table(folder): return [{k: v for k,v in row.items() if k != 'time'} for row in csv.DictReader(open(Path(folder)/'history.csv'))]
 
 
-def test_auto_where_all_fits(corpus, whole_batch, tmp_path):
-    rc, out, err = shell('train', '--data', corpus, *FIT, '--bs', 'auto', cwd=tmp_path)
+def test_auto_where_all_fits(typed, corpus, whole_batch, tmp_path):
+    rc, out, err = typed('train', '--data', corpus, *FIT, '--bs', 'auto')
     assert rc == 0, err
     assert '\nbs: 16, a trial of it fits in memory\n' in out
     assert weights(tmp_path/'model') == weights(whole_batch) and table(tmp_path/'model') == table(whole_batch)
@@ -472,10 +472,10 @@ def test_quiet(typed, corpus, model_folder, lm):
     one_line(typed('convert', 'a.pth', 'a.pkl', '-q'), 'a.pth')
 
 
-def test_colours_are_for_terminals(model_folder, tmp_path, corpus):
+def test_colours_are_for_terminals(typed, model_folder, corpus):
     shown, rc, err, _ = in_a_terminal('evaluate', model_folder, '--data', corpus, env={'TERM': 'xterm-256color'})
     assert rc == 0 and '\x1b[36m' in shown and 'bits per byte' in shown
-    assert '\x1b' not in ''.join(shell('evaluate', model_folder, '--data', corpus)[1:])
+    assert '\x1b' not in ''.join(typed('evaluate', model_folder, '--data', corpus)[1:])
 
 
 def test_debug_shows_the_traceback(tmp_path):
@@ -612,7 +612,7 @@ def test_words_appear_in_a_terminal(model_folder, lm):
     assert (shown, rc, err) == (''.join(f'{o}\n\n' for o in lm.generate('the movie', seed=1, n=3)), 0, '')
 
 
-def test_a_vocabulary_that_commands_terminals(model_folder, tmp_path):
+def test_a_vocabulary_that_commands_terminals(typed, model_folder, tmp_path):
     "It is seen as text, and passed on as it is"
     folder = shutil.copytree(model_folder, tmp_path/'hostile')
     words = json.loads((folder/'vocab.json').read_text())
@@ -621,7 +621,7 @@ def test_a_vocabulary_that_commands_terminals(model_folder, tmp_path):
     for n in 1, 2:
         shown = in_a_terminal('generate', '', *how, '--n', n)[0]
         assert '[2J' in shown and not {'\x1b', '\x9b'} & set(shown)
-    assert '\x1b[2J' in shell('generate', '', *how)[1]
+    assert '\x1b[2J' in typed('generate', '', *how)[1]
 
 
 def test_ctrl_c_keeps_what_was_shown(model_folder, lm):

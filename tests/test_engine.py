@@ -205,7 +205,7 @@ def test_bf16_on_a_cpu(reviews, monkeypatch, chunked):
     monkeypatch.setattr(engine, '_by_pieces', lambda *args: pieces.append(args[4]) or by_pieces(*args))
     def train(cbs):
         set_seed(3)
-        learn = lm_learner(lm_dls(reviews, bs=4, seq_len=30, min_freq=2), config=SIZES, pretrained=False, chunked=chunked)
+        learn = lm_learner(lm_dls(reviews, bs=4, seq_len=70, min_freq=2), config=SIZES, pretrained=False, chunked=chunked)
         set_seed(4)
         with learn.no_bar(), learn.no_logging(): learn.fit_one_cycle(2, 1e-2, cbs=cbs)
         return learn

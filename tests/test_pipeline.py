@@ -16,7 +16,7 @@ def imdb_lm(*args, cwd):
     return done.stdout
 
 
-@pytest.fixture(scope='module', params=['bundled', 'imdb'])
+@pytest.fixture(scope='module', params=['bundled', pytest.param('imdb', marks=pytest.mark.slow)])
 def run(request, tmp_path_factory):
     "Three trainings: `base` on unlabelled reviews, `tuned` from it on labelled ones, `scratch` on those from nothing"
     corpus, work = request.getfixturevalue({'bundled': 'mini_corpus', 'imdb': 'imdb_sample'}[request.param]), tmp_path_factory.mktemp('run')
