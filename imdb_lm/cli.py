@@ -14,6 +14,7 @@ from io import StringIO
 from json import dumps
 from pathlib import Path
 from typing import Annotated, Literal, Optional
+from warnings import filterwarnings
 
 import typer
 from fastcore.docments import docments
@@ -130,6 +131,7 @@ _UsageError = typer.BadParameter.__base__ # of click, or of the copy of click th
 
 def main():
     "What the command `imdb_lm` runs"
+    filterwarnings('ignore', '`torch.jit.script` is deprecated') # by fastai's decorators: whoever types can do nothing about it
     if os.environ.get('RANK', '0') != '0': _give_up_stdout() # of several processes the first one speaks
     try: sys.exit(app(standalone_mode=False) or 0)
     except _UsageError as e:
