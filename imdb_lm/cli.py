@@ -223,6 +223,15 @@ def _fit_to_memory(learn, checkpoint):
     split_batches(learn, bs)
 
 # %% ../nbs/08_cli.ipynb #5e768788
+@contextmanager
+def _bars_for_terminals():
+    "fastai's table, and its bars only where somebody sees them: fastprogress asks whether stdout has an isatty, not what it says"
+    from fastprogress import fastprogress
+    bar, was = fastprogress.ConsoleProgressBar, (fastprogress.NO_BAR, fastprogress.ConsoleProgressBar.fill)
+    if not sys.stdout.isatty(): fastprogress.NO_BAR, bar.fill = True, ''
+    try: yield
+    finally: fastprogress.NO_BAR, bar.fill = was
+
 def _show_reviews(lm, seed, n=1, n_words=70):
     "Reviews that begin as the post's"
     from imdb_lm.card import PROMPTS
@@ -265,9 +274,10 @@ def train(
     if dry_run: return _dry_run(learn, plan.get('frozen_epochs', 0) + plan['epochs'])
     from imdb_lm.learner import language_model, save_lm
     from imdb_lm.processes import rank
-    if learn.pretrained: print(f'before training: perplexity {learn.validate()[-1]:.2f}')
-    fit = learn.fit_one_stage if recipe == 'scratch' else learn.fit_two_stage
-    history = fit(**plan, checkpoint=checkpoint)
+    with _bars_for_terminals():
+        if learn.pretrained: print(f'before training: perplexity {learn.validate()[-1]:.2f}')
+        fit = learn.fit_one_stage if recipe == 'scratch' else learn.fit_two_stage
+        history = fit(**plan, checkpoint=checkpoint)
     save_lm(learn, out)
     if rank(): return
     history.to_csv(out/'history.csv', index=False)
@@ -544,8 +554,9 @@ def demo(
     from imdb_lm.learner import language_model
     print('\nNow it learns from the bundled corpus, whose films do not exist.')
     learn = _learner('mini', 'text', None, 'laptop', STARTER, None, None, seed)
-    before = learn.validate()[-1]
-    between, after = learn.fit_two_stage(1, 2e-2, 2, 5e-3).groupby('stage').perplexity.last()
+    with _bars_for_terminals():
+        before = learn.validate()[-1]
+        between, after = learn.fit_two_stage(1, 2e-2, 2, 5e-3).groupby('stage').perplexity.last()
     print(f'\nperplexity on held-out reviews: {before:.1f} before, {between:.1f} after stage one, {after:.1f} after stage two. Now it writes:')
     _show_reviews(language_model(learn), seed, n=2)
 

@@ -173,7 +173,8 @@ def test_train(trained, corpus):
     assert rc == 0, err
     assert 'Traceback' not in err and 'Nothing is pretrained' in err
     assert '30 reviews (3 held out)' in out and 'size: laptop, AWD-LSTM 2 x 384' in out and 'pretrained: no' in out
-    assert 'perplexity' in out and 'my/model' in out
+    assert re.search('^epoch +train_loss .* perplexity', out, re.M) and '█' not in out and '%' not in out.split('unknown')[1], 'bars are for terminals'
+    assert 'my/model' in out
     reviews = out[out.index('Reviews from it:'):].split('\n\n', 1)[1]
     assert [reviews.count(p) for p in PROMPTS] == [1, 1, 1]
     assert sorted(o.name for o in (cwd/'my'/'model').iterdir()) == sorted([*FILES, 'README.md', 'history.csv'])
