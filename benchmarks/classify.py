@@ -43,28 +43,29 @@ def tfidf():
     return make_pipeline(TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, min_df=1, max_features=500_000), LogisticRegression(C=10, max_iter=1000))
 
 
-def epochs(n):
-    "Of the four stages, a list: as the book's for many labels, more for few, so that there are steps enough"
-    times = max(1, min(8, 2000//n))
-    return [times, times, times, 2*times]
+def recipe(way, n):
+    "Of a network with `n` labels: the book's for many; with few labels there are few steps, so that there are more epochs and the last stages keep their rate"
+    if way == 'tfidf': return {}
+    few, times = n < 5000, max(1, min(8, 2000//n))
+    lrs = [5e-3, 5e-3, 5e-3, 1e-3] if way == 'scratch' else [2e-2, 1e-2, 1e-2, 1e-2] if few else [2e-2, 1e-2, 5e-3, 1e-3]
+    return dict(epochs=[times, times, times, 2*times], lrs=lrs)
 
 
-def network(texts, labels, shown, model, pretrained, seed, folder):
+def network(way, texts, labels, shown, model, seed, folder):
     "A `Classifier` of our own, trained on `texts`; `shown`, texts and labels, only show how it goes"
     table = pd.DataFrame(dict(text=[*texts, *shown[0]], label=[*labels, *shown[1]], valid=[False]*len(texts) + [True]*len(shown[0])))
     lm = load_lm(model, precision='fp32')
     set_seed(seed)
     dls = clas_dls(table, lm.vocab, bs=16 if len(texts) < 5000 else 32, valid='valid')
-    learn = clas_learner(dls, model if pretrained else None, config=None if pretrained else {k: lm.config[k] for k in ('emb_sz', 'n_hid', 'n_layers')})
-    lrs = (2e-2, 1e-2, 5e-3, 1e-3) if pretrained else (5e-3, 5e-3, 5e-3, 1e-3)
-    with learn.no_bar(), learn.no_logging(): learn.fit_gradual(epochs(len(texts)), lrs, checkpoint=folder)
+    learn = clas_learner(dls, model) if way == 'encoder' else clas_learner(dls, config={k: lm.config[k] for k in ('emb_sz', 'n_hid', 'n_layers')})
+    with learn.no_bar(), learn.no_logging(): learn.fit_gradual(**recipe(way, len(texts)), checkpoint=folder)
     return classifier(learn)
 
 
 def judged(way, texts, labels, test, model, seed, folder):
     "What a classifier that was trained on `texts` says of the test reviews"
     if way == 'tfidf': return tfidf().fit(texts, labels).predict(test[0])
-    return network(texts, labels, [o[:8] + o[-8:] for o in test], model, way == 'encoder', seed, folder).predict(test[0])[0]
+    return network(way, texts, labels, [o[:8] + o[-8:] for o in test], model, seed, folder).predict(test[0])[0]
 
 
 def accuracy(way, texts, labels, test, model, seed, folder):
@@ -111,12 +112,12 @@ def report(rows, test, model, only_unread):
     out = [f"# Classifiers\n\n{machine()} Made by `python benchmarks/classify.py WORK --model FOLDER --test {test}{' --unread'*only_unread}`.\n",
            f"Accuracy in percent on {test:,} reviews of IMDb's test set" + (f', drawn at random from its 25,000{" (of those that lm_dls holds out)"*only_unread}' if test < 25000 else '') +
            f', mean and standard deviation over the seeds. A seed draws the labelled reviews and all else. Encoder: {lm}. {what_it_knew(lm, only_unread)} Nothing is chosen by the test set.\n',
-           '| labels | ' + ' | '.join(WAYS.values()) + ' | seeds | epochs | minutes for one network |', '|---|' + '---|'*(len(WAYS) + 3)]
+           '| labels | ' + ' | '.join(WAYS.values()) + ' | seeds | epochs | peak rates with the encoder | minutes for one network |', '|---|' + '---|'*(len(WAYS) + 4)]
     for n in sorted({o['labels'] for o in rows}):
         of = {w: [o for o in rows if (o['way'], o['labels']) == (w, n)] for w in WAYS}
         slow = [o['minutes'] for w in ('encoder', 'scratch') for o in of[w]]
         out.append(f'| {n:,} | ' + ' | '.join(spread([o['accuracy'] for o in of[w]]) for w in WAYS) + ' | ' +
-                   ', '.join(str(len(of[w])) for w in WAYS) + f' | {" + ".join(map(str, epochs(n)))} | {max(slow, default=0):.0f} |')
+                   ', '.join(str(len(of[w])) for w in WAYS) + ' | ' + ' | '.join(', '.join(f'{v:g}' for v in o) for o in recipe('encoder', n).values()) + f' | {max(slow, default=0):.0f} |')
     out.append('\nAnchors, on all 25,000 labels and the whole test set, of the full-size network from WT103: fastbook chapter 10 94.3, ULMFiT 95.4 (both directions).\n')
     RESULT.write_text('\n'.join(out), encoding='utf-8')
 
@@ -140,8 +141,8 @@ def main():
         for seed in range(1, 1 + (a.seeds if n < 25000 else 1)):
             for way in a.ways:
                 log.measure(lambda: dict(accuracy=accuracy(way, *labelled(a.imdb, 'train', n, seed), test, a.model, seed, a.work/'checkpoints'/f'{way}-{n}-{seed}')),
-                            way=way, labels=n, seed=seed, epochs=epochs(n), **how)
-                report([o for o in log.rows if how.items() <= o.items() and o['epochs'] == epochs(o['labels'])], len(test[0]), a.model, a.unread)
+                            way=way, labels=n, seed=seed, **recipe(way, n), **how)
+                report([o for o in log.rows if {**how, **recipe(o['way'], o['labels'])}.items() <= o.items()], len(test[0]), a.model, a.unread)
     print(RESULT.read_text())
 
 
