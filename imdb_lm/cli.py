@@ -178,6 +178,16 @@ def _recipe(name, **typed):
     if more := [k for k in typed if k not in _RECIPES[name]]: raise ValueError(f'--recipe {name} has one stage: leave --{more[0].replace("_", "-")} out')
     return {**_RECIPES[name], **typed}
 
+@contextmanager
+def _bars_for_terminals():
+    "fastai's table, and its bars only where somebody sees them: fastprogress asks whether stdout has an isatty, not what it says"
+    from fastprogress import fastprogress
+    bar, was = fastprogress.ConsoleProgressBar, (fastprogress.NO_BAR, fastprogress.ConsoleProgressBar.fill)
+    if not sys.stdout.isatty(): fastprogress.NO_BAR, bar.fill = True, ''
+    try: yield
+    finally: fastprogress.NO_BAR, bar.fill = was
+
+@_bars_for_terminals()
 def _learner(data, text_col, label, size, pretrained, bs, seq_len, seed, recipe='post'):
     "The learner that the options ask for, and a word on what it is"
     from fastai.torch_core import set_seed
@@ -223,15 +233,6 @@ def _fit_to_memory(learn, checkpoint):
     split_batches(learn, bs)
 
 # %% ../nbs/08_cli.ipynb #5e768788
-@contextmanager
-def _bars_for_terminals():
-    "fastai's table, and its bars only where somebody sees them: fastprogress asks whether stdout has an isatty, not what it says"
-    from fastprogress import fastprogress
-    bar, was = fastprogress.ConsoleProgressBar, (fastprogress.NO_BAR, fastprogress.ConsoleProgressBar.fill)
-    if not sys.stdout.isatty(): fastprogress.NO_BAR, bar.fill = True, ''
-    try: yield
-    finally: fastprogress.NO_BAR, bar.fill = was
-
 def _show_reviews(lm, seed, n=1, n_words=70):
     "Reviews that begin as the post's"
     from imdb_lm.card import PROMPTS
