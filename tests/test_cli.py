@@ -65,7 +65,7 @@ def one_line(result, match, code=1):
     rc, out, err = result
     assert rc == code
     assert re.fullmatch(f'imdb_lm: .*(?:{match}).*\n', err), err
-    assert re.fullmatch(r'(\s*█\s*)?(\s*\|[█-]*\| .*)?', out), out # fastai's progress bar, if it was begun
+    assert not out.strip('\r'), out # where a bar would be fastprogress goes back to the line's beginning
 
 
 @pytest.fixture(scope='session')
