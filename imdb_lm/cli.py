@@ -268,7 +268,7 @@ def train(
     from imdb_lm.model import check_recipe, check_target
     check_target(out)
     plan = _recipe(recipe, frozen_epochs=frozen_epochs, frozen_lr=frozen_lr, epochs=epochs, lr=lr)
-    check_recipe(**{'frozen_epochs': 0, 'frozen_lr': plan['lr'], **plan})
+    check_recipe(**{**_RECIPES['post'], **plan})
     rows = _rows(bs)
     learn = _learner(data, text_col, label, size, pretrained, rows, seq_len, seed, recipe)
     if bs == 'auto': _fit_to_memory(learn, checkpoint)

@@ -8,7 +8,6 @@ __all__ = ['INPUT_GAIN', 'louder', 'scratch_learner']
 # %% ../nbs/05d_scratch.ipynb #c6cc33f6
 from pathlib import Path
 
-import imdb_lm.training  # noqa: F401 -- lends learners their fit_two_stage
 import pandas as pd
 import torch
 from fastai.callback.training import GradientClip
@@ -16,8 +15,10 @@ from fastai.data.core import DataLoaders
 from fastai.text.learner import LMLearner
 from fastcore.basics import patch
 from fastcore.meta import delegates
-from .learner import lm_learner
 from torch import nn
+
+import imdb_lm.training  # noqa: F401 -- lends learners their fit_two_stage
+from .learner import lm_learner
 
 # %% ../nbs/05d_scratch.ipynb #06834b56
 INPUT_GAIN = 20 # of 1, 10 and 20 the one with the lowest loss after 120 steps
@@ -42,7 +43,6 @@ def scratch_learner(
 ) -> LMLearner: # In fp16 where `dls` is on a GPU
     "A learner for a language model that starts from nothing"
     learn = lm_learner(dls, drop_mult=drop_mult, pretrained=False, alpha=alpha, beta=beta, **kwargs)
-    learn.unfreeze()
     louder(learn.model)
     learn.add_cb(GradientClip(1.))
     return learn
@@ -54,10 +54,10 @@ def fit_one_stage(self: LMLearner,
     epochs: int = 1, # How often each text is read
     lr: float = 5e-3, # Peak learning rate
     pct_start: float = 0.05, # Share of the steps until the peak; the post's is 0.25
-    div: float = 2., # The first rate is the peak's so-manieth part; the post's is 25
+    div: float = 2., # The cycle begins at the peak rate divided by this; the post's is 25
     checkpoint: str|Path = None, # A folder for checkpoints, as for `fit_two_stage`
     cbs = None, # Callbacks
     **kwargs
 ) -> pd.DataFrame: # The table, a row an epoch; `learn.history` keeps it
     "Train everything in one cycle"
-    return self.fit_two_stage(0, lr, epochs, lr, checkpoint=checkpoint, cbs=cbs, pct_start=pct_start, div=div, **kwargs)
+    return self.fit_two_stage(0, epochs=epochs, lr=lr, checkpoint=checkpoint, cbs=cbs, pct_start=pct_start, div=div, **kwargs)

@@ -223,13 +223,14 @@ def test_a_table_is_a_corpus(typed, corpus, trained):
 def test_recipe_for_a_start_from_nothing(typed, corpus):
     rc, out, err = typed('train', '--data', corpus, '--recipe', 'scratch', '--bs', '2', '--seq-len', '8')
     assert rc == 0
-    assert load_lm('model').config['recipe'] == dict(frozen_epochs=0, frozen_lr=5e-3, epochs=1, lr=5e-3)
+    assert load_lm('model').config['recipe'] == dict(frozen_epochs=0, frozen_lr=2e-2, epochs=1, lr=5e-3)
     assert len(Path('model/history.csv').read_text().splitlines()) == 2
     assert 'stage one' not in err
 
 
 def test_recipe_that_does_not_go_together(typed, no_corpus):
     one_line(typed('train', '--recipe', 'scratch', '--frozen-epochs', '1'), 'has one stage: leave --frozen-epochs out')
+    one_line(typed('train', '--recipe', 'scratch', '--lr', '0'), r'(?<!\w)lr=0.0 cannot be')
     one_line(typed('train', '--recipe', 'scratch', '--pretrained', 'starter'), 'starts from nothing, not from starter: add --pretrained none')
 
 
