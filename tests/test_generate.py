@@ -502,7 +502,8 @@ def test_a_space_between_prompt_and_review(lm):
     assert biased(lm, {'"': 50.}).generate('a "good', n_words=1) == ['a "good"']
 
 
-@pytest.mark.parametrize('prompt', ['the movie is good '*25_000, 'xxbos xxrep '*50_000, '('*100_000, 'the\n'*50_000, 'a'*100_000], ids=lambda p: p[:12])
+@pytest.mark.parametrize('prompt', ['the movie is good '*25_000, 'xxbos xxrep '*50_000, '('*100_000, 'the\n'*50_000, 'a'*100_000],
+                         ids=['phrase', 'tokens', 'brackets', 'lines', 'letters'])
 def test_long_prompts(lm, prompt):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     review, = lm.generate(prompt, n_words=5, seed=1)
