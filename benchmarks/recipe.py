@@ -7,6 +7,7 @@ where it was stopped. Writes benchmarks/results/recipe.md after each run.
 """
 import argparse, json, math, platform, random, time
 from pathlib import Path
+from statistics import fmean, median
 
 import pandas as pd
 import torch
@@ -103,18 +104,18 @@ def run(row, reviews, seed):
 
 
 def report(done, tokens, seeds):
-    seen = {name: [done[k] for s in range(1, seeds + 1) if (k := key(name, tokens, s)) in done] for name in ROWS}
-    seen = {k: v for k,v in seen.items() if v}
-    mean = {k: sum(o['perplexity'] for o in v)/len(v) for k,v in seen.items()}
-    base = mean.get('base', math.nan)
+    got = {name: {s: done[k] for s in range(1, seeds + 1) if (k := key(name, tokens, s)) in done} for name in ROWS}
+    seen = {k: v for k,v in got.items() if v}
+    mean = {k: fmean(o['perplexity'] for o in v.values()) for k,v in seen.items()}
     order = sorted(seen, key=lambda k: mean[k] if math.isfinite(mean[k]) else math.inf)
-    spread = {k: ' to '.join(f'{f(o["perplexity"] for o in v):.1f}' for f in (min, max)) if len(v) > 1 else '' for k,v in seen.items()}
-    rows = [f'| {k} | {mean[k]:.1f} | {spread[k]} | {mean[k]/base - 1:+.1%} | {seen[k][0]["steps"]:,} | {seen[k][0]["minutes"]:.1f} |' for k in order]
+    spread = {k: ' to '.join(f'{f(o["perplexity"] for o in v.values()):.1f}' for f in (min, max)) if len(v) > 1 else '' for k,v in seen.items()}
+    against = {k: [o['perplexity']/got['base'][s]['perplexity'] - 1 for s,o in v.items() if s in got['base']] for k,v in seen.items()}
+    rows = [f'| {k} | {mean[k]:.1f} | {spread[k]} | {fmean(against[k] or [math.nan]):+.1%} | {len(seen[k])} | {median(o["steps"] for o in seen[k].values()):,.0f} | {median(o["minutes"] for o in seen[k].values()):.1f} |' for k in order]
     names = ', '.join(f'{k} {v}' for k,v in BASE.items())
     RESULT.parent.mkdir(exist_ok=True)
     RESULT.write_text(f'# What changes of the recipe bring\n\nMachine: {cpu()}, {torch.get_num_threads()} threads, torch {torch.__version__}, Python {platform.python_version()}. Made by `python benchmarks/recipe.py`.\n\n'
-        f"The starter's network, {CONFIG['n_layers']} layers of {CONFIG['n_hid']}, vocabulary {MAX_VOCAB:,}, reads {tokens:g} M tokens of IMDb once; perplexity on {HELD_OUT} held-out reviews, in the mean of {seeds} seed{'s'*(seeds > 1)}. "
-        f'Each row changes the base in what it names. The base: {names}.\n\n| | perplexity | lowest to highest | against the base | steps | minutes |\n|---|---|---|---|---|---|\n' + '\n'.join(rows) + '\n', encoding='utf-8')
+        f"The starter's network, {CONFIG['n_layers']} layers of {CONFIG['n_hid']}, vocabulary {MAX_VOCAB:,}, reads {tokens:g} M tokens of IMDb once; perplexity on {HELD_OUT} held-out reviews, in the mean of the seeds, and against the base seed by seed. "
+        f'Each row changes the base in what it names. The base: {names}.\n\n| | perplexity | lowest to highest | against the base | seeds | steps | minutes |\n|---|---|---|---|---|---|---|\n' + '\n'.join(rows) + '\n', encoding='utf-8')
 
 
 def key(name, tokens, seed): return f'{name}, {tokens:g} M tokens, seed {seed}'
