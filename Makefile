@@ -43,10 +43,8 @@ coverage: .venv/installed-dev ## which lines and branches the tests reach, the n
 	(printf '# Coverage of lines and branches\n\nMade by `make coverage`.\n\n'; $(BIN)/python -m coverage report --format markdown) > benchmarks/results/coverage.md
 	$(BIN)/python -m coverage report
 
-mutants: .venv/installed-dev ## spoil the tokenizer, loader, sampler and checkpoints line by line, and tell which spoils no test notices (hours)
-	$(BIN)/pip install --quiet --disable-pip-version-check mutmut
-	$(BIN)/mutmut run
-	$(BIN)/mutmut results
+mutants: .venv/installed-dev ## spoil the tokenizer, loader, sampler and checkpoints in hundreds of places, and tell which spoils no test notices (hours)
+	$(BIN)/python tests/mutants.py runs/mutants
 
 bench: .venv/installed-dev ## every benchmark that is done within an hour, side by side with stock fastai
 	for o in data detokenize generate memory train curves; do $(BIN)/python benchmarks/$$o.py || exit 1; done
