@@ -194,7 +194,7 @@ def _plain_tokens(ruled, cases):
     tokens = []
     for o in ruled.split(' '):
         m = _re_plain.fullmatch(o)
-        if not m or not cases.isdisjoint((o, m[2], m[1] + m[2], m[2] + m[3])): return None
+        if not m or not cases.isdisjoint((o, m[2], m[2] + m[3])): return None
         tokens += filter(None, m.groups())
     return tokens
 

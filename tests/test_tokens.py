@@ -80,7 +80,7 @@ HOSTILE = ['', ' ', '\n', '\n\n', ' \n ', 'a', 'A', ' a', 'a ', '\na\n', 'a  b',
     'a:) b:( c:-) d:( ( e:(( (', 'x:( (', 'x:( ( (', "a:) 's", 'a:)\n)', 'a:) )', 'w/o w / o and/or',
     'http://www.imdb.com/title/tt0111161/?ref_=nv_sr_1 www.a.com a@b.co a.co/b',
     'xxbos a xxunk xxmaj b xxup xxrep 3 xxwrep xxfld 1 xxeos xxpad', 'XXBOS Xxmaj', '<br /><br />A<br/>b<br>',
-    '&amp;lt; &nbsp; &#39; &quot;x&quot; &bogus; &#xe9; &#233 &copy2', 'a\\nb \\"c\\"', '<unk> @-@ 3 @.@ 5', '😀',
+    '&amp;lt; &nbsp; &#39; &quot;x&quot; &bogus; &#xe9; &#233 &copy2', 'a\\nb \\"c\\"', 'it#39;s 5#36; x#146;s amp; nbsp; quot;', '<unk> @-@ 3 @.@ 5', '😀',
     '😀😀😀', 'a😀b', '👨‍👩‍👧', 'e\u0301', '中文。字', 'עברית', '\u0645\u0631\u062d\u0628\u0627', 'ﬁ', '½', '①', 'a°C. 5°C.',
     "''", "'", '""', '-', '--', '—', '_', '__', '\ue000', '\U0010ffff', 'a' * 900, 'Ab' * 450 + 'A', '()' * 60,
     'a b ' * 300, '\n' * 1200, 'a' + '\n ' * 700 + 'b', 'a.b' * 30]
