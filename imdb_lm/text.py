@@ -52,9 +52,9 @@ _left  = re.compile(r"^([.,!?;:%)\]}…]+|['’](s|m|d|re|ve|ll|em)|n['’]t|’
 _contraction = re.compile(r"^(['’](s|m|d|re|ve|ll|em)|n['’]t)$", re.I)
 _right = re.compile(r"^[(\[{$£#`]+$")                                           # sticks to the token after
 _both  = re.compile(r"^[-/–]$")                                                 # sticks to both
-_split = {('can','not'), ('gon','na'), ('wan','na'), ('got','ta'), ('gim','me'), ('lem','me'), ("d'",'ye'), ("c'm",'on'), ('i','m'),
-          *((o,'nt') for o in 'do does did is was ca could wo would are have were has should had'.split()),
-          *((o,'s') for o in 'that what who there he she it let'.split())}
+_split = {('can','not'), ('gon','na'), ('got','ta'), ("c'm",'on'), ('i','m'), ('i','ve'),
+          *((o,'nt') for o in 'do does did is was ca could wo would are have were has should had ai sha'.split()),
+          *((o,'s') for o in 'that what who where when how why there he she it let'.split())}
 
 def _glued(a, b):
     "Does no space stand between the tokens `a` and `b`?"
@@ -120,7 +120,7 @@ def _quote(self: Detokenizer, word):
 def _cased(self: Detokenizer, word, glued, after):
     begins = not self.last or self.last[-1] in '.!?' or self.last == '"' and self.opened
     behind = self.opened or bool(_right.match(self.last))
-    if word == 'i' and (after == 'm' or len(after) > 1 and after[0] == "'"): return word # `I'm` would have a mark
+    if word == 'i' and (after in ('m', 've') or len(after) > 1 and after[0] == "'"): return word # `I'm` would have a mark
     if len(self.last) > 1 and self.last.isupper() and _contraction.match(word): return word.upper()
     if after in (TK_MAJ, TK_UP) and behind or len(word) == 1 and (word == 'i' or begins or not glued and word != 'a'): return _capital(word)
     return word

@@ -48,7 +48,10 @@ def test_counts_are_bounded():
     "The actors' work, they'll say, is \"great\".", '', 'I',
     'First paragraph.\n\nA second one: $5 & 20% off [really]', 'A film.', "He'd say; we're late & we've lost.",
     'She said: "it is." And "yes!" he said.', 'No no no!',
-    'WOW!!!!!!!!!!', 'OK, ok… Ok?', 'A very very very long film', "Don't! Won't! Can't!", 'U.S. troops and Dr. Who', 'One\ntwo', 'the naïve, 你好', 'X, Y and I'])
+    'WOW!!!!!!!!!!', 'OK, ok… Ok?', 'A very very very long film', "Don't! Won't! Can't!", 'U.S. troops and Dr. Who', 'One\ntwo', 'the naïve, 你好', 'X, Y and I',
+    'He said: "A dog barks." The "film" a man made.', "So i'm here, and i'll stay. So I'm here.", 'One\n two',
+    'so cannot gonna gotta c\'mon im ive dont doesnt didnt isnt wasnt cant couldnt wont wouldnt arent havent werent hasnt shouldnt hadnt aint shant',
+    'so thats whats whos wheres whens hows whys theres hes shes its lets'])
 def test_text_comes_back(text): assert detokenize(tokenize([text])[0]) == text
 
 
@@ -116,6 +119,13 @@ def test_many_marks_are_read_once(marks, monkeypatch):
     monkeypatch.setattr(text, '_lacking', lambda *o: asked.append(1) or lacking(*o))
     tokens = marks*5000 + ['film', 'xxmaj', 'good']
     assert detokenize(tokens).lower().endswith('film good') and len(asked) == len(tokens)
+
+
+def test_pushed_tokens_are_counted():
+    review = ReviewText('The film', ['xxbos', 'xxmaj', 'the', 'film'])
+    assert review.n == 0
+    for t in ['is', 'xxup', 'bad']: review.push(t)
+    assert review.n == 3
 
 
 def test_a_str_is_no_list_of_tokens():
