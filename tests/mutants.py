@@ -6,14 +6,14 @@ A mutant is a module with one change: another comparison, operator, constant or 
 mutants of a module some are drawn by chance. Each runs the module's tests, in a copy of the project and a process of its own, until one
 fails. What is done is kept in WORK: the same command goes on where it was stopped. Writes benchmarks/results/mutants.md. (Linux, macOS)
 """
-import argparse, ast, difflib, json, multiprocessing, os, platform, random, shutil, signal, sys, tempfile, time
+import argparse, ast, json, multiprocessing, os, platform, random, shutil, signal, sys, tempfile, time
 from importlib import import_module
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 RESULT = ROOT/'benchmarks'/'results'/'mutants.md'
 TESTS = {'tokens': ['test_tokens'], 'cache': ['test_cache'], 'loader': ['test_loader'], 'text': ['test_text'], 'generate': ['test_generate'],
-         'reviews': ['test_reviews'], 'checkpoint': ['test_checkpoint']}
+         'reviews': ['test_reviews', 'test_distributed'], 'checkpoint': ['test_checkpoint']}
 SWAPS = [(ast.Lt, ast.LtE), (ast.Gt, ast.GtE), (ast.Eq, ast.NotEq), (ast.In, ast.NotIn), (ast.Is, ast.IsNot), (ast.Add, ast.Sub), (ast.Mult, ast.FloorDiv),
          (ast.BitAnd, ast.BitOr), (ast.And, ast.Or)]
 OTHER = {**dict(SWAPS), **{b: a for a,b in SWAPS}, ast.Div: ast.Mult, ast.Mod: ast.Mult, ast.Pow: ast.Mult}
@@ -64,8 +64,8 @@ def mutant(source, place):
     before = ast.unparse(tree)
     changes(list(ast.walk(tree))[place[0]])[place[1]]()
     after = ast.unparse(ast.fix_missing_locations(tree))
-    diff = [o for o in difflib.ndiff(before.splitlines(), after.splitlines()) if o[0] in '-+']
-    return after, [' '.join(o[2:].strip() for o in diff if o[0] == sign) for sign in '-+']
+    differ = [(a, b) for a,b in zip(before.splitlines(), after.splitlines()) if a != b]
+    return after, tuple(' '.join(o.strip() for o in lines) for lines in zip(*differ))
 
 
 # their tests
@@ -130,23 +130,25 @@ def main():
     os.environ['PYTHONDONTWRITEBYTECODE'] = '1'
     a.work.mkdir(parents=True, exist_ok=True)
     file = a.work/'mutants.jsonl'
-    done = [json.loads(o) for o in file.read_text().splitlines()] if file.exists() else []
+    done = list({(o['module'], o['old'], o['new']): o for o in map(json.loads, file.read_text().splitlines())}.values()) if file.exists() else []
     with tempfile.TemporaryDirectory() as tmp:
         copy = copied(Path(tmp)/'copy')
         for module in a.modules:
             path = copy/'imdb_lm'/f'{module}.py'
             source = path.read_text(encoding='utf-8')
-            all_places = places(source)
-            drawn = [mutant(source, o) for o in random.Random(a.seed).sample(all_places, min(a.each, len(all_places)))]
-            known = {o['new'] for o in done if o['module'] == module}
-            drawn = [(code, lines) for code,lines in drawn if lines[1] not in known]
-            if not drawn: continue
-            outcome, seconds = tried(copy, module, None)
-            if outcome != 'survived': sys.exit(f'{module}: its tests fail as it is')
-            for code,(old,new) in drawn:
-                path.write_text(code, encoding='utf-8')
+            code = {lines: text for text,lines in (mutant(source, o) for o in places(source))}
+            known = {(o['old'], o['new']): o['outcome'] for o in done if o['module'] == module}
+            drawn = random.Random(a.seed).sample(list(code), min(a.each, len(code)))
+            left = [o for o in {**dict.fromkeys(drawn), **known} if o in code and known.get(o) in (None, 'survived')] # new tests may kill it
+            done = [o for o in done if o['module'] != module or (o['old'], o['new']) in code.keys() - set(left)]
+            seconds = None
+            for old,new in left:
+                if seconds is None:
+                    outcome, seconds = tried(copy, module, None)
+                    if outcome != 'survived': sys.exit(f'{module}: its tests fail as it is')
+                path.write_text(code[old, new], encoding='utf-8')
                 outcome, took = tried(copy, module, 60 + 5*seconds)
-                done.append(dict(module=module, of=len(all_places), old=old, new=new, outcome=outcome))
+                done.append(dict(module=module, of=len(code), old=old, new=new, outcome=outcome))
                 with file.open('a') as f: print(json.dumps(done[-1]), file=f)
                 print(f'{module} {outcome} {took:.0f} s: {old} -> {new}', flush=True)
                 report(done)
