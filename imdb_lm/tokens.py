@@ -130,7 +130,6 @@ def _spacy_tokenizer():
     import spacy
     tokenizer = spacy.blank('en').tokenizer
     tokenizer.vocab.lex_attr_getters = {}
-    for o in SPECIAL_TOKENS: tokenizer.add_special_case(o, [{'ORTH': o}])
     return tokenizer
 
 def _texts(doc): return [o.text for o in doc]
@@ -154,7 +153,7 @@ def _special_cases():
     from spacy.tokenizer import Tokenizer
     t = _spacy_tokenizer()
     bare = Tokenizer(t.vocab, None, t.prefix_search, t.suffix_search, t.infix_finditer, t.token_match, t.url_match)
-    cases = {o: _texts(bare(o)) for o in t.rules if o == o.lower() and o not in SPECIAL_TOKENS}
+    cases = {o: _texts(bare(o)) for o in t.rules if o == o.lower()}
     joined = {max(_texts(t(o)), key=len) for o,parts in cases.items() if len(parts) > 1 and parts != _texts(t(o))}
     pairs = {a[-1] + b[0] for parts in cases.values() for a,b in pairwise(parts)}
     return cases.keys(), joined, pairs
