@@ -330,7 +330,7 @@ class Writing:
         return join_review(self.prompts[i], self.tokens[i], new)
 
 # %% ../nbs/04_generate.ipynb #9b58c0af
-@delegates(Writing, but=['lm', 'prompts'])
+@delegates(Writing)
 def generate(
     lm: LanguageModel, # The model that writes
     prompts: str|list = '', # How the reviews begin: a str, or a list of str; '' begins a review of its own
@@ -343,7 +343,7 @@ def generate(
     return res[0] if isinstance(prompts, str) else res
 
 # %% ../nbs/04_generate.ipynb #8c0d4eec
-@delegates(Writing, but=['lm', 'prompts'])
+@delegates(Writing)
 def stream(
     lm: LanguageModel, # The model that writes
     prompts: str|list = '', # As for `generate`

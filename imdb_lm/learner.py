@@ -148,7 +148,7 @@ def _check_tokenizer(dls):
 
 # %% ../nbs/05_learner.ipynb #3b8f3581
 @patch
-@delegates(Writing, but=['lm', 'prompts'])
+@delegates(Writing)
 def generate(self: LMLearner,
     prompts: str|list = '', # How the reviews begin: a str, or a list of str; '' begins a review of its own
     **kwargs
@@ -157,7 +157,7 @@ def generate(self: LMLearner,
     return language_model(self).generate(prompts, **kwargs)
 
 @patch
-@delegates(Writing, but=['lm', 'prompts'])
+@delegates(Writing)
 def stream(self: LMLearner,
     prompts: str|list = '', # As for `generate`
     **kwargs

@@ -130,7 +130,7 @@ def corpus_index(
     return CopyIndex(cached_tokens(items, tokens_folder()), RandomSplitter(valid_pct, seed=seed)(items)[0] if valid_pct else None)
 
 # %% ../nbs/06a_memorization.ipynb #14e10bde
-@delegates(Writing, but=['lm', 'prompts'])
+@delegates(Writing)
 def fresh_reviews(
     lm: LanguageModel, # The model that writes
     index: CopyIndex, # Of the texts that it must not copy

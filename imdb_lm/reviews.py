@@ -70,7 +70,7 @@ def _held(out, mode):
         yield f
 
 # %% ../nbs/04a_reviews.ipynb #f02287a3
-@delegates(Writing, but=['lm'])
+@delegates(Writing)
 def write_reviews(
     lm: LanguageModel, # The model that writes
     out: str|Path, # The file to write, a JSON object on each line: prompt, text, seed, settings, model, surprisal (mean over the words added, nats; null if none was)

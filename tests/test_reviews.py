@@ -13,7 +13,7 @@ import pytest
 from imdb_lm.generate import Writing
 from imdb_lm.reviews import write_reviews
 
-PROMPTS = ['The movie', '', 'a "good" film']
+PROMPTS = ['The movie', '', 'a "good" film, née Brontë']
 HOW = dict(n=4, n_words=9, seed=3)
 
 
@@ -23,13 +23,14 @@ def whole(lm, tmp_path): return write_reviews(lm, tmp_path/'whole.jsonl', PROMPT
 
 def test_lines(lm, whole):
     lines = [json.loads(o) for o in whole.splitlines()]
+    assert 'née Brontë' in whole.decode()
     assert [o['text'] for o in lines] == sum(lm.generate(PROMPTS, **HOW), [])
     assert [o['prompt'] for o in lines] == [p for p in PROMPTS for _ in range(4)]
     for o in lines:
         assert list(o) == ['prompt', 'text', 'seed', 'settings', 'model', 'surprisal']
         assert (o['seed'], o['model'], o['settings']['n_words'], o['settings']['precision']) == (3, 'a1', 9, 'fp32')
     for o,row in zip(lines, Writing(lm, PROMPTS, **HOW).in_order(scored=True), strict=True):
-        assert o['surprisal'] == (pytest.approx(np.mean(row.surprisal), abs=1e-4) if row.new else None)
+        assert o['surprisal'] == (round(np.mean(row.surprisal), 4) if row.new else None)
 
 
 def test_broken_off_anywhere(lm, tmp_path, whole):
