@@ -40,7 +40,7 @@ class Corpus:
         "The corpus that holds `rows`"
         rows, words = list(rows), Numbering()
         ids = np.fromiter(map(words.__getitem__, chain.from_iterable(rows)), np.int32)
-        return cls(ids, np.cumsum(list(map(len, rows)), dtype=np.int64), list(words), np.bincount(ids, minlength=len(words)))
+        return cls(ids, np.cumsum(list(map(len, rows)), dtype=np.int64), list(words), np.bincount(ids))
 
     def __len__(self): return len(self.ends)
 

@@ -68,6 +68,11 @@ def test_hostile_texts(home): assert rows(cached_tokens(HOSTILE, home)) == token
 def test_no_texts(home): assert rows(cached_tokens([], home)) == rows(cached_tokens([], home)) == []
 
 
+def test_no_texts_have_the_types_of_some():
+    none, some = ([o.dtype for o in (c.ids, c.ends, c.counts)] for c in (Corpus.of([]), Corpus.of([['a']])))
+    assert none == some
+
+
 def test_any_iterable_of_texts_or_files(folder, reviews, home, made):
     "A filtered column has no row 0, a generator no length"
     table = pd.DataFrame({'text': ['no review', *reviews]})
