@@ -139,9 +139,14 @@ def _parts(learn):
 
 def _backwards(dls): return any(f.name == 'reverse_text' for f in dls.train_ds.tls[0].tfms.fs)
 
+def _is_default(tok):
+    "Whether a `Tokenizer` gives the tokens that a `LanguageModel` reads"
+    if list(tok.rules) != defaults.text_proc_rules: return False
+    if getattr(tok, 'fast', False): return True # spaCy's takes a second to make, and is not asked
+    return type(tok.tok) is SpacyTokenizer and tok.tok.pipe.__self__.lang == 'en' and tok.tok.special_toks == defaults.text_spec_tok
+
 def _check_tokenizer(dls):
-    rules, tok = dls.train_ds.tokenizer.rules, dls.train_ds.tokenizer.tok
-    if type(tok) is not SpacyTokenizer or tok.pipe.__self__.lang != 'en' or [*tok.special_toks, *rules] != [*defaults.text_spec_tok, *defaults.text_proc_rules]:
+    if not _is_default(dls.train_ds.tokenizer):
         raise ValueError('only the default tokenizer is known here: use learn.predict with another one')
     if _backwards(dls):
         raise ValueError('a model that reads backwards cannot write here, and has no model folder: use learn.predict, learn.save, learn.save_encoder')

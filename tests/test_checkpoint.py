@@ -26,7 +26,7 @@ from fastai.text.data import LMDataLoader
 from fastai.text.models.awdlstm import awd_lstm_lm_config
 
 import imdb_lm.training  # noqa: F401 -- lends learners their fit_two_stage
-from imdb_lm import checkpoint
+from imdb_lm import card, checkpoint
 from imdb_lm.checkpoint import batch_size, checkpoints, read_checkpoint, write_checkpoint
 from imdb_lm.learner import lm_learner
 from imdb_lm.loader import lm_dls
@@ -65,6 +65,14 @@ def result(learn):
     "The outcome, and what the last stage leaves in the optimizer and in the recorder"
     return SimpleNamespace(**vars(outcome(learn)), moments=[dict(o) for o in learn.opt.state_dict()['state']], values=[list(o) for o in learn.recorder.values],
                            losses=[float(o) for o in learn.recorder.losses], lrs=learn.recorder.lrs, hps=learn.recorder.hps)
+
+
+@pytest.fixture(scope='module', autouse=True)
+def cards_without_reviews():
+    "Those take longer to write than an epoch here"
+    with pytest.MonkeyPatch.context() as m:
+        m.setattr(card, 'card_samples', lambda lm, name: [])
+        yield
 
 
 @pytest.fixture(scope='module')

@@ -23,6 +23,7 @@ import pytest
 import torch
 from fastai.data.external import URLs
 
+import command
 import imdb_lm.cli as cli
 import imdb_lm.loader as loader
 from imdb_lm import __version__
@@ -243,7 +244,7 @@ FIT = ['--frozen-epochs', '1', '--epochs', '1', '--seq-len', '8']
 def whole_batch(tmp_path_factory, corpus):
     "A training with the default batch"
     cwd = tmp_path_factory.mktemp('whole')
-    assert shell('train', '--data', corpus, *FIT, cwd=cwd)[0] == 0
+    assert command.run('train', '--data', corpus, *FIT, cwd=cwd).returncode == 0
     return cwd/'model'
 
 

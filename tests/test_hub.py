@@ -3,19 +3,16 @@ import base64
 import hashlib
 import json
 import os
-import subprocess
-import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
 
+import command
 from imdb_lm.model import BESIDE, FILES
 
 pytest.importorskip('huggingface_hub', reason="needs huggingface_hub: pip install 'imdb_lm[hub]'")
-COMMAND = Path(sys.executable).with_name('imdb_lm')
 
 
 class Hub:
@@ -93,9 +90,9 @@ def hub():
 def shell(hub, tmp_path):
     "The command, for which the stand-in is the Hub"
     def shell(*args, **env):
-        env = {**os.environ, 'HF_ENDPOINT': f'http://127.0.0.1:{hub.port}', 'HF_HOME': str(tmp_path/'hf'), 'HF_TOKEN': 'secret', 'OMP_NUM_THREADS': '1',
+        env = {**os.environ, 'HF_ENDPOINT': f'http://127.0.0.1:{hub.port}', 'HF_HOME': str(tmp_path/'hf'), 'HF_TOKEN': 'secret',
                'HF_HUB_DISABLE_PROGRESS_BARS': '1', **env}
-        p = subprocess.run([COMMAND, *map(str, args)], capture_output=True, encoding='utf-8', env=env, stdin=subprocess.DEVNULL, timeout=120)
+        p = command.run(*args, env=env)
         return p.returncode, p.stdout, p.stderr
     return shell
 

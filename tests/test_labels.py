@@ -1,14 +1,14 @@
 """Labels: fastai's fields, what a model learns of them, and what is asked of it."""
 import json
 import math
-import subprocess
-import sys
+from functools import partial
 
 import numpy as np
 import pandas as pd
 import pytest
 from fastai.text.all import awd_lstm_lm_config, set_seed, tokenize_df
 
+import command
 from imdb_lm.data import read_review, review_files
 from imdb_lm.labels import UNMARKED, as_label, chosen_label, column_labels, file_stars, known_labels, mark, mark_all
 from imdb_lm.learner import language_model, lm_learner, save_lm
@@ -129,11 +129,11 @@ def test_the_model_folder_knows_them(learn, tmp_path):
 
 def test_on_the_command_line(learn, tmp_path):
     save_lm(learn, tmp_path/'model')
-    def imdb_lm(*args): return subprocess.run([sys.executable, '-c', 'from imdb_lm.cli import main; main()', 'generate', '--model', tmp_path/'model', *args], capture_output=True, text=True)
-    done = imdb_lm('a', '--sentiment', 'neg', '--n', '10', '--out', tmp_path/'reviews.jsonl', '--seed', '1')
+    write = partial(command.run, 'generate', '--model', tmp_path/'model')
+    done = write('a', '--sentiment', 'neg', '--n', '10', '--out', tmp_path/'reviews.jsonl', '--seed', '1')
     lines = [json.loads(o) for o in (tmp_path/'reviews.jsonl').read_text().splitlines()]
     assert done.returncode == 0 and sum('bad' in o['text'] for o in lines) >= 9 and {o['settings']['label'] for o in lines} == {'neg'}
-    done = imdb_lm('a', '--stars', '11')
+    done = write('a', '--stars', '11')
     assert done.returncode == 1 and 'stars=11 cannot be' in done.stderr and 'Traceback' not in done.stderr
 
 def test_models_without_labels_say_so(table):

@@ -1,17 +1,15 @@
 "From texts to reviews through the command line: a base, fine-tuned in two stages, and the same without the base"
-import json, re, shutil, subprocess, sys
-from pathlib import Path
+import json, re, shutil
 
 import pandas as pd
 import pytest
 
+import command
 from imdb_lm.data import review_files
-
-COMMAND = Path(sys.executable).parent/'imdb_lm'
 
 
 def imdb_lm(*args, cwd):
-    done = subprocess.run([COMMAND, *map(str, args)], cwd=cwd, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    done = command.run(*args, cwd=cwd)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

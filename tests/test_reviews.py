@@ -5,14 +5,17 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
+import command
 from imdb_lm.generate import Writing
 from imdb_lm.reviews import write_reviews
 
+COMMAND = Path(sys.executable).with_name('imdb_lm')
 PROMPTS = ['The movie', '', 'a "good" film, née Brontë']
 HOW = dict(n=4, n_words=9, seed=3)
 
@@ -117,16 +120,15 @@ def test_progress(lm, tmp_path):
 
 
 def test_killed_at_any_time(tmp_path, model_folder):
-    args = [sys.executable, '-c', 'from imdb_lm.cli import main; main()', 'generate', 'the movie', '--model', model_folder, '--n', '3000',
-            '--seed', '1', '--n-words', '30', '--no-stop', '--out', 'r.jsonl']
-    child = subprocess.Popen(args, cwd=tmp_path, stderr=subprocess.DEVNULL)
+    args = ['generate', 'the movie', '--model', model_folder, '--n', '3000', '--seed', '1', '--n-words', '30', '--no-stop', '--out', 'r.jsonl']
+    child = subprocess.Popen([COMMAND, *args], cwd=tmp_path, stderr=subprocess.DEVNULL)
     out = tmp_path/'r.jsonl'
     while child.poll() is None and not (out.exists() and out.stat().st_size > 50_000): time.sleep(.02)
     child.send_signal(signal.SIGKILL)
     assert child.wait() == -signal.SIGKILL
     assert 0 < out.read_bytes().count(b'\n') < 3000
     os.truncate(out, out.stat().st_size - 5)
-    subprocess.run([*args, '--resume'], cwd=tmp_path, check=True, capture_output=True)
+    assert command.run(*args, '--resume', cwd=tmp_path).returncode == 0
     lines = [json.loads(o) for o in out.read_bytes().splitlines()]
     from imdb_lm.model import load_lm
     assert [o['text'] for o in lines] == load_lm(model_folder).generate('the movie', n=3000, seed=1, n_words=30, stop=False)
@@ -134,12 +136,11 @@ def test_killed_at_any_time(tmp_path, model_folder):
 
 def test_two_processes_and_one_file(tmp_path, model_folder):
     "The second one is refused, and the file is as if it had not been there"
-    args = [sys.executable, '-c', 'from imdb_lm.cli import main; main()', 'generate', 'the movie', '--model', model_folder, '--n', '600',
-            '--seed', '1', '--n-words', '30', '--no-stop', '--out', 'r.jsonl', '--resume']
-    first = subprocess.Popen(args, cwd=tmp_path, stderr=subprocess.DEVNULL)
+    args = ['generate', 'the movie', '--model', model_folder, '--n', '600', '--seed', '1', '--n-words', '30', '--no-stop', '--out', 'r.jsonl', '--resume']
+    first = subprocess.Popen([COMMAND, *args], cwd=tmp_path, stderr=subprocess.DEVNULL)
     while first.poll() is None and not (tmp_path/'r.jsonl').exists(): time.sleep(.02)
     first.send_signal(signal.SIGSTOP)
-    second = subprocess.run(args, cwd=tmp_path, capture_output=True, text=True)
+    second = command.run(*args, cwd=tmp_path)
     first.send_signal(signal.SIGCONT)
     assert first.wait() == 0 and second.returncode == 1
     assert 'another process is writing to r.jsonl' in second.stderr
