@@ -1,10 +1,12 @@
 """Batches: the same as stock fastai's from every kind of source, nothing left behind, and clear words for what is no corpus."""
+import gc
 import os
 import random
 import shutil
 import subprocess
 import sys
 from functools import partial
+from inspect import signature
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +19,7 @@ from fastai.data.core import DataLoaders
 from fastai.data.external import fastai_path
 from fastai.data.transforms import ColReader, RandomSplitter, get_text_files
 from fastai.text.core import BaseTokenizer, SpacyTokenizer
-from fastai.text.data import LMDataLoader, LMTensorText, TextBlock
+from fastai.text.data import LMDataLoader, LMTensorText, Numericalize, TextBlock
 from fastai.text.models.awdlstm import awd_lstm_lm_config
 
 import imdb_lm.loader as loader
@@ -621,6 +623,40 @@ def test_batches_are_those_of_fastai(reviews, backwards, bs, seq_len, monkeypatc
                 for a,b in zip(ours, theirs):
                     assert type(a) is type(b) and a.dtype == b.dtype and a.is_contiguous()
                     assert a.shape == b.shape and (a == b).all()
+
+
+def test_a_block_is_made_once(reviews, monkeypatch):
+    monkeypatch.setattr(loader.LMLoader, '_block_size', lambda self: 5)
+    dl, made = in_order(small_dls(reviews)), []
+    block = dl._block
+    monkeypatch.setattr(dl, '_block', lambda first, n: made.append(first) or block(first, n))
+    assert len(list(dl)) > 10 and made == list(range(0, len(dl), 5))
+
+
+@pytest.mark.parametrize('free,whole', [(4, False), (4.01, True)])
+def test_a_gpu_holds_an_epoch_that_takes_less_than_a_quarter_of_what_is_free(reviews, monkeypatch, free, whole):
+    dl = small_dls(reviews).train
+    dl.device, dl.n_batches = torch.device('cuda'), 10**9
+    monkeypatch.setattr(torch.cuda, 'mem_get_info', lambda device: (8*dl.bs*dl.bl*free, None))
+    assert (dl._block_size() == 10**9) == whole
+
+
+def test_the_defaults_are_fastais():
+    stock = signature(Numericalize).parameters
+    for f in (lm_dls, lm_dblock):
+        for name in 'max_vocab', 'min_freq': assert signature(f).parameters[name].default == stock[name].default
+
+
+def test_texts_have_the_folder_where_one_is(reviews): assert small_dls(reviews).path == Path('.')
+
+
+@pytest.mark.parametrize('on', [True, False])
+def test_the_garbage_collector_is_as_it_was(reviews, on):
+    try:
+        (gc.enable if on else gc.disable)()
+        small_dls(reviews)
+        assert gc.isenabled() == on
+    finally: gc.enable()
 
 
 def test_no_batch_shares_memory_with_another(reviews):
