@@ -480,7 +480,7 @@ def test_as_many_tokens_as_rows(): # one more is needed, for the last target
 
 
 @pytest.mark.parametrize('table,match', [
-    (pd.DataFrame({'review': ['a', 'b']}), "the table has no columns 'text' but 'review': name the column of texts as text_col"),
+    (pd.DataFrame({'review': ['a', 'b']}), "the table has no columns 'text' but 'review': name the column of texts as text_col$"),
     (pd.DataFrame([['a', 'b']], columns=['text', 'text']), "the table has 2 columns 'text' but 'text', 'text': name the column"),
     (pd.DataFrame({'text': ['a', float('nan')]}), 'row 1 holds nan where a text should be: drop the row, or fill it'),
     (pd.DataFrame({'text': ['a', None]}, index=[8, 9]), 'row 1 holds (nan|None) where a text should be'),
