@@ -171,7 +171,7 @@ class Tokenizer(core.Tokenizer):
         if table: dsets.items = items.drop(columns=self.text_col).assign(place=pd.Series(map(_Place, range(len(items))), items.index, dtype=object))
         else: self.places = dict(zip(items, range(len(items))))
 
-    def encodes(self, o: int): return L(self.corpus[o], use_list=True)
+    def encodes(self, o: int): return L(self.corpus[o])
     def encodes(self, o: Path): # noqa: F811 (fastai chooses by the type)
         return self.encodes(self.places[o]) if o in self.places else self._tokenize1(read_review(o, self.errors))
 
