@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, example, given, settings, strategies as st
 from scipy.stats import chisquare
 
 import imdb_lm.generate as gen
-from imdb_lm.generate import Row, draw, noise, word_probs, write_rows
+from imdb_lm.generate import Row, draw, noise, stream, word_probs, write_rows
 from imdb_lm.model import LanguageModel, load_lm
 from imdb_lm.network import has_int8
 from imdb_lm.text import join_review
@@ -449,6 +449,7 @@ def test_streams_of_several_prompts(lm):
     assert texts == sum(lm.generate(PROMPTS, n_words=9, n=2, seed=3), [])
     assert [i for i,_ in pieces] != sorted(i for i,_ in pieces)
     assert list(lm.stream([])) == []
+    assert ''.join(stream(lm, seed=1)) == ''.join(lm.stream(seed=1)) == lm.generate(seed=1)[0]
     assert ''.join(o for _,o in lm.stream(['the'], seed=1)) == lm.generate('the', seed=1)[0]
 
 
