@@ -6,6 +6,7 @@ A pack holds IMDb as numbers of 16 bits, the wheels that the machine lacks, and 
 texts are tokens already. The last command joins what came home into benchmarks/results/gpu.md.
 """
 import argparse, json, lzma, os, platform, shutil, subprocess, sys, tarfile, tempfile, time
+from functools import partial
 from importlib.metadata import distribution, version
 from pathlib import Path
 
@@ -129,14 +130,14 @@ def starter(pack, out, minutes):
     from imdb_lm.model import load_lm, shrink_model
     begun, work, before, seconds = time.monotonic(), Path(tempfile.mkdtemp()), None, None
     if TINY: s.CONFIG.update(emb_sz=16, n_hid=24)
-    dls = packed_dls(pack, label='stars', **s.BATCHES)
+    corpus = partial(packed_dls, pack, label='stars', **s.BATCHES)
     for number in range(1, len(s.ROUNDS) + 1):
-        epochs, lr = s.ROUNDS[number - 1]
+        epochs, lr, seq_len = s.ROUNDS[number - 1]
         start = time.monotonic()
         if number > 1 and not TINY: epochs = int((minutes*60 - (start - begun))/seconds)
         if epochs < 1: break
-        s.ROUNDS[number - 1] = epochs, lr
-        before = s.train(work, dls, number, before)
+        s.ROUNDS[number - 1] = epochs, lr, seq_len
+        before = s.train(work, corpus, number, before)
         seconds = (time.monotonic() - start)/epochs
         home = Path(tempfile.mkdtemp())
         for i in range(1, number + 1):

@@ -7,6 +7,7 @@ starts from the model of the round before; the last one becomes imdb_lm/starter.
 on two cores; a second one is there for a faster machine. Writes benchmarks/results/starter.md.
 """
 import argparse, platform, subprocess, sys, time
+from functools import partial
 from pathlib import Path
 from statistics import median
 
@@ -28,11 +29,11 @@ BATCHES = dict(bs=32, max_vocab=16000)
 ROUNDS = [(1, 5e-3, 64), (1, 4e-3, 128)] # epochs, peak learning rate, tokens a gradient goes back: the further, the more of a review learns from its rating
 
 
-def train(work, imdb, number, before):
-    "The model of a round, unless it is there"
+def train(work, corpus, number, before):
+    "The model of a round, unless it is there; `corpus` makes the `DataLoaders` of a `seq_len`"
     folder, (epochs, lr, seq_len) = work/f'round-{number}', ROUNDS[number - 1]
     if not (folder/'history.csv').exists():
-        dls = lm_dls(imdb, label='stars', seq_len=seq_len, **BATCHES)
+        dls = corpus(seq_len=seq_len)
         set_seed(number)
         learn = lm_learner(dls, drop_mult=0.1, alpha=0, beta=0, pretrained=before, cbs=GradientClip(1.)) if before else scratch_learner(dls, config=CONFIG)
         learn.fit_one_stage(epochs, lr, checkpoint=work/f'checkpoints-{number}')
@@ -75,7 +76,7 @@ def report(work, imdb, summary, rounds):
     lm, folder = load_lm(STARTER), find_model(STARTER)
     r, size = evaluate_lm(lm, held_out_texts(imdb)), sum(f.stat().st_size for f in folder.iterdir())
     out = [f'# The starter model\n\nMachine: {cpu()}, {torch.get_num_threads()} threads, torch {torch.__version__}, Python {platform.python_version()}. '
-           f'Made by `python benchmarks/starter.py WORK --rounds {rounds}`.\n\nTrained on ' + ', '.join(f'{k} {v:,}' if isinstance(v, int) else f'{k} {v:.2%}' for k,v in summary.items()) + '.\n',
+           f'Made by `python benchmarks/starter.py WORK --rounds {rounds}`.\n\nCorpus: ' + ', '.join(f'{k} {v:,}' if isinstance(v, int) else f'{k} {v:.2%}' for k,v in summary.items()) + '.\n',
            f'{lm!r}; the folder takes {size/1e6:.1f} MB.\n',
            'As it comes with the package, on the held-out reviews without their ratings, each read on its own from its beginning. Goals: a perplexity under 60, 500 words a second, 3 s to the first word, 12 MB.\n',
            '| perplexity | as fastai computes it | bits per byte | accuracy | unknown | words/s, one review | words/s, 64 reviews | cold start to the first word |',
@@ -98,9 +99,10 @@ def main():
     a = p.parse_args()
     imdb = a.imdb or untar_imdb()
     a.work.mkdir(parents=True, exist_ok=True)
-    summary, folder = dls_summary(lm_dls(imdb, label='stars', **BATCHES)), None
+    corpus = partial(lm_dls, imdb, label='stars', **BATCHES)
+    summary, folder = dls_summary(corpus()), None
     print(summary)
-    for i in range(1, a.rounds + 1): folder = train(a.work, imdb, i, folder)
+    for i in range(1, a.rounds + 1): folder = train(a.work, corpus, i, folder)
     ship(folder)
     report(a.work, imdb, summary, a.rounds)
     print(RESULT.read_text())

@@ -1,6 +1,7 @@
 """What benchmarks/gpu.sh takes along is the corpus that it left behind."""
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ import torch
 
 from imdb_lm import loader
 from imdb_lm.mini import mini_reviews
+from imdb_lm.model import load_lm
 
 sys.path.insert(0, str(Path(__file__).parents[1]/'benchmarks'))
 import gpu  # noqa: E402 -- a script
@@ -36,6 +38,17 @@ def test_some_of_the_packed_reviews(pack, monkeypatch):
     monkeypatch.setattr(gpu, 'TINY', True)
     dls = gpu.packed_dls(pack, bs=4, seq_len=20)
     assert len(dls.train_ds) + len(dls.valid_ds) == 300
+
+
+def test_the_starter_comes_home(pack, monkeypatch, tmp_path):
+    import starter
+    for o,name,value in ((loader, 'cached_tokens', loader.cached_tokens), (gpu, 'TINY', True), (starter, 'CONFIG', dict(starter.CONFIG)), (starter, 'ROUNDS', list(starter.ROUNDS))):
+        monkeypatch.setattr(o, name, value)
+    gpu.starter(pack, tmp_path, 1)
+    said = (tmp_path/'starter.md').read_text(encoding='utf-8')
+    assert 'Round 2, peak rate 0.004:' in said and '**This movie is terrible**' in said
+    with tarfile.open(tmp_path/'starter.tar.gz') as tar: tar.extractall(tmp_path, filter='data')
+    assert load_lm(tmp_path/'starter'/'round-2').config['label']['name'] == 'stars'
 
 
 @pytest.mark.parametrize('args,says', [([], 'benchmarks/results/gpu.md'), (['dance', 'pack'], 'prepare, run and collect'), (['run', 'nowhere'], 'nowhere is no pack')])
