@@ -18,7 +18,7 @@ import pandas as pd
 import torch
 from fastai.data.block import CategoryBlock, DataBlock
 from fastai.data.core import DataLoaders
-from fastai.data.transforms import ColReader, GrandparentSplitter, get_text_files, parent_label
+from fastai.data.transforms import ColReader, GrandparentSplitter, parent_label
 from fastai.layers import LinBnDrop
 from fastai.learner import Learner
 from fastai.metrics import accuracy
@@ -34,6 +34,7 @@ from torch import nn
 from .checkpoint import _digest
 from .checks import ABOVE_0, BELOW_1, check_number, check_whole
 from .classifier import Classifier, write_clas
+from .data import review_files
 from .labels import column_labels
 from .learner import TrimMemory, _agree, _backwards, _check_dls, _check_dropouts, _check_tokenizer, _figures
 from .loader import Documents, Tokenizer, _both_parts, _documents, _splitter, as_source, table_texts
@@ -79,10 +80,8 @@ class ClasLoader(SortedDL):
 # %% ../nbs/07_classify.ipynb #882c6c6c
 def _labelled_files(source, valid):
     "Of the folders for training and validation the files, where there are such folders"
-    folders = [o for o in ('train', valid if isinstance(valid, (str, Path)) else 'test') if (source/o).is_dir()]
-    files = get_text_files(source, folders=folders if 'train' in folders else None)
-    if not files: raise ValueError(f'{source} has no .txt files: give a folder with a folder of reviews for each class')
-    return files
+    parts = ['train', str(valid) if isinstance(valid, (str, Path)) else 'test']
+    return review_files(source, parts if (source/'train').is_dir() else [])
 
 class FolderLabel(Transform):
     "`parent_label`, which as a plain function `learn.export` cannot pickle"

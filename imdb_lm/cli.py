@@ -27,7 +27,7 @@ app = typer.Typer(add_completion=True, no_args_is_help=True, pretty_exceptions_e
 DEBUG = '--debug'
 ARGUMENTS = 'prompts', 'texts', 'folder', 'name', 'pth', 'pkl' # all other parameters are options
 
-EXPECTED = ValueError, TypeError, OSError, RuntimeError, ImportError, MemoryError # their messages are whole sentences
+EXPECTED = ValueError, TypeError, OSError, RuntimeError, ImportError, MemoryError, FloatingPointError # their messages are whole sentences
 
 def _one_line(f):
     "`f`, but an exception is one line on stderr"
@@ -160,10 +160,13 @@ def _corpus(data):
     from imdb_lm.mini import mini_reviews
     return untar_imdb() if data == 'imdb' else mini_reviews() if data == 'mini' else Path(data)
 
-def _pretrained(name, size):
+def _pretrained(name, size, recipe):
     "What to start from, if it is there: asked before the corpus is read"
     from imdb_lm.data import untar_wt103
     from imdb_lm.model import read_config
+    if recipe == 'scratch':
+        if name in (None, 'none'): return False
+        raise ValueError(f'--recipe scratch starts from nothing, not from {name}: add --pretrained none, or leave --recipe out')
     if name == 'none' or name is None and size == 'laptop': return False
     if name not in (None, 'wt103'): return read_config(name) and name
     if size != 'post': raise ValueError(f'wt103 is a network of another size than {size}: add --size post')
@@ -198,8 +201,7 @@ def _learner(data, text_col, label, size, pretrained, bs, seq_len, seed, recipe=
     if _several():
         from imdb_lm.distributed import meet # needs Accelerate
         meet()
-    preset, pretrained = dict(SIZES[size]), in_turn(lambda: _pretrained(pretrained, size))
-    if pretrained and recipe == 'scratch': raise ValueError(f'--recipe scratch starts from nothing, not from {pretrained}: add --pretrained none, or leave --recipe out')
+    preset, pretrained = dict(SIZES[size]), in_turn(lambda: _pretrained(pretrained, size, recipe))
     set_seed(seed)
     dls = in_turn(lambda: lm_dls(_corpus(data), bs=preset['bs'] if bs is None else bs, seq_len=preset['seq_len'] if seq_len is None else seq_len,
                                  max_vocab=preset['max_vocab'], seed=seed, text_col=text_col, label=label))
@@ -286,9 +288,15 @@ def train(
     _show_reviews(language_model(learn), seed)
 
 # %% ../nbs/08_cli.ipynb #0d51f87a
+def _peak():
+    "The row about memory: Linux tells kilobytes, macOS bytes, Windows nothing"
+    try: from resource import RUSAGE_SELF, getrusage
+    except ImportError: return []
+    return [('memory', f'about {getrusage(RUSAGE_SELF).ru_maxrss/(2**30 if sys.platform == "darwin" else 2**20):.1f} GB', '')]
+
 def _dry_run(learn, epochs, steps=6):
     "Time `steps` training steps, and tell what `epochs` epochs would take"
-    import resource, time
+    import time
     from statistics import median
     from fastai.callback.core import Callback, CancelFitException
     from imdb_lm.processes import n_processes
@@ -303,10 +311,9 @@ def _dry_run(learn, epochs, steps=6):
     dls, size = learn.dls, sum(p.numel() for p in learn.model.parameters())*4
     minutes = step*(len(dls.train) + len(dls.valid)/3)*epochs/60
     takes = f'{minutes/60:.1f} hours' if minutes > 120 else f'{minutes:.0f} minutes' if minutes > 1.5 else 'a minute'
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss/2**20
     _table(('a step', f'{step:.2f} s', f'{dls.bs*n_processes()*dls.train.seq_len/step:,.0f} tokens/s'),
            ('all of it', f'about {takes}', f'{epochs} epochs of {len(dls.train):,} steps'),
-           ('memory', f'about {peak:.1f} GB', ''), ('disk', f'{size/2**20:,.0f} MB', 'for the model folder'))
+           *_peak(), ('disk', f'{size/2**20:,.0f} MB', 'for the model folder'))
 
 # %% ../nbs/08_cli.ipynb #b118685f
 def _prompts(args):
@@ -407,7 +414,7 @@ def generate(
     out: Optional[Path] = None, # Write the reviews to this file, a line of JSON for each
     resume: bool = False, # Go on with the file that --out names, if it is there
     max_copy: Optional[int] = None, # Write a review again that has more words in a row from the texts that --against names
-    against: str = 'imdb', # For --max-copy: the texts that the model was trained on: imdb, mini, or a PATH, as for train --data
+    against: Optional[str] = None, # For --max-copy: the texts that the model was trained on: imdb, mini, or a PATH, as for train --data. Default: imdb
 ):
     """Write reviews.
 
@@ -415,6 +422,7 @@ def generate(
     """
     if resume and not out: raise ValueError('--resume needs --out: name the file to go on with')
     if out and max_copy is not None: raise ValueError('--max-copy prints its reviews: leave --out out')
+    if against and max_copy is None: raise ValueError('--against is for --max-copy: give the most words in a row that may be copied')
     if out:
         from imdb_lm.reviews import check_out
         check_out(out, resume)
@@ -423,7 +431,7 @@ def generate(
     prompts, lm = from_first(None if rank() else _prompts(prompts)), load_lm(model := _or_starter(model))
     how = dict(n_words=n_words, n=n, temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p, repetition_penalty=repetition_penalty,
                label=label, stars=stars, sentiment=sentiment, guidance_scale=guidance_scale, banned=banned or (), min_words=min_words, seed=seed, stop=stop, raw=raw)
-    if max_copy is not None: _print_fresh(lm, prompts, json, max_copy, against, **how)
+    if max_copy is not None: _print_fresh(lm, prompts, json, max_copy, against or 'imdb', **how)
     elif out: _write_file(lm, model, out, prompts, resume=resume, **how)
     else: _print_reviews(lm, prompts, json, **how)
 
@@ -449,8 +457,8 @@ def _report(lm, texts, data, valid_pct, seed, text_col, folder):
     return res['figures']
 
 # %% ../nbs/08_cli.ipynb #2ad20812
-def _show_figures(reviews, tokens, perplexity, stream_perplexity, bits_per_byte, accuracy, unknown, **more):
-    _table(('reviews', f'{reviews:,}', f'{tokens:,} tokens'),
+def _show_figures(data, reviews, tokens, perplexity, stream_perplexity, bits_per_byte, accuracy, unknown, **more):
+    _table(('reviews', f'{reviews:,}', f'{tokens:,} tokens of {data}'),
            ('perplexity', f'{perplexity:.2f}', 'each review from its beginning'), ('', f'{stream_perplexity:.2f}', 'as fastai computes it'),
            ('bits per byte', f'{bits_per_byte:.3f}', 'of the text as it was typed'), ('accuracy', f'{accuracy:.1%}', 'of the next words'),
            ('unknown', f'{unknown:.1%}', 'of the words'))
@@ -487,7 +495,7 @@ def evaluate(
     if blind: return _blind(lm, texts, seed)
     figures = _report(lm, texts, data, valid_pct, seed, text_col, report) if report else evaluate_lm(lm, texts)
     if json: return print(dumps(figures))
-    _show_figures(**figures)
+    _show_figures(data, **figures)
     if report: print(f'The report is in {report/"report.md"}.')
 
 # %% ../nbs/08_cli.ipynb #8fca95ea
@@ -507,7 +515,7 @@ def _texts(args):
 @command
 def classify(
     texts: Optional[list[str]] = None, # What to judge: texts, or files with one text each; without any, lines from a pipe
-    model: Path = Path('classifier'), # The classifier's folder, as save_clas writes it
+    model: str = 'classifier', # The classifier: a FOLDER, as save_clas writes it, or hf://OWNER/NAME
     words: bool = False, # Tell which words mattered, and by how much each raised or lowered the log-odds of the label
     json: bool = False, # Print a line of JSON for each text
 ):
@@ -532,7 +540,7 @@ def convert(
 ):
     """Make a model folder of fastai's pair of files.
 
-    Example: imdb_lm convert wt103.pth wt103_vocab.pkl --out wt103
+    Example: imdb_lm convert wt103.pth wt103_vocab.pkl --out my_wt103
     """
     from imdb_lm.pretrained import convert_pair
     convert_pair(pth, pkl, out, trust)

@@ -228,9 +228,9 @@ def review_folders(
     return folders if all((Path(path)/o).is_dir() for o in folders) else None
 
 # %% ../nbs/00_data.ipynb #f6ec73fa
-def _text_files(path):
+def _text_files(path, folders):
     "As `get_text_files`, which would follow a link in a circle"
-    folders, above = review_folders(path), {}
+    above = {}
     for at,names,files in os.walk(path, followlinks=True):
         around, here = above.get(os.path.dirname(at), set()), os.path.realpath(at)
         above[at] = around | {here}
@@ -242,11 +242,12 @@ def _text_files(path):
 
 def review_files(
     path, # a folder of .txt files, at any depth; files and folders whose names begin with a dot are left out
+    folders: list = None, # those in `path` to look in, of str; None: IMDb's three where they are there, else all
 ) -> list: # an `L` of Path, in the order of their names, the same on every machine; never empty
-    "The review files in `path`: of IMDb's three folders where they are there, else all .txt files."
+    "The review files in `path`."
     path = Path(path)
     if not path.is_dir(): raise FileNotFoundError(f'there is no folder {path}: give one with reviews in .txt files')
-    files = L(_text_files(path)).sorted(lambda o: str(o).replace(os.sep, '\0')) # as Paths sort, part by part, and faster
+    files = L(_text_files(path, review_folders(path) if folders is None else folders)).sorted(lambda o: str(o).replace(os.sep, '\0')) # as Paths sort, part by part, and faster
     if files: return files
     names = sorted(o.name for o in path.iterdir())
     holds = ', '.join(names[:5]) + (f' and {len(names)-5:,} more' if len(names) > 5 else '') if names else 'nothing'

@@ -91,7 +91,7 @@ class Logits:
         return self.linear(self.features)
 
     def argmax(self,
-        dim: int = -1, # As of `Tensor.argmax`
+        dim: int = None, # As of `Tensor.argmax`
         **kwargs
     ) -> Tensor: # (bs, seq_len) int64 over the last dimension
         "The likeliest tokens, which the loss has found on its way"

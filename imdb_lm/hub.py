@@ -49,7 +49,7 @@ def push(
 ) -> str: # The page's address
     "Upload a model folder as it is; `PermissionError` where one may not write, `OSError` without a network"
     repo, here = _repo(name), find_model(folder)
-    read_config(here)
+    read_config(here, None)
     with _told(name, 'write'):
         from huggingface_hub import HfApi
         api = HfApi()

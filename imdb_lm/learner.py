@@ -110,7 +110,7 @@ def _pretrained(pretrained, backwards):
         config, vocab = read_config(pretrained), read_vocab(pretrained)
         return folder_weights(pretrained, config, vocab), vocab, {k: config[k] for k in NETWORK}
     if isinstance(pretrained, (tuple, list)) and len(pretrained) == 2: return *read_pair(*pretrained), {}
-    raise ValueError(f"pretrained={pretrained!r} cannot be: it is 'wt103', a model folder, a (pth, pkl) pair of files, or False")
+    raise ValueError(f"pretrained={pretrained!r} cannot be: it is 'wt103', a model folder, 'starter', 'hf://OWNER/NAME', a (pth, pkl) pair of files, or False")
 
 def _agree(sizes, config, folder):
     "The sizes of a model folder, unless the config asks for others"

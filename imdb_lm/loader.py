@@ -35,7 +35,7 @@ from .cache import Corpus, cached_tokens
 from .checks import ABOVE_0, BELOW_1, check_number, check_whole
 from .data import read_review, read_reviews, review_files
 from .labels import column_labels, file_stars, known_labels, mark_all
-from .tokens import FLD, SPECIAL_TOKENS, UNK, tokenize
+from .tokens import BOS, FLD, PAD, SPECIAL_TOKENS, UNK, tokenize
 
 # %% ../nbs/02_loader.ipynb #1a0d52e9
 _csv = partial(pd.read_csv, keep_default_na=False, na_values=[''])
@@ -350,7 +350,7 @@ def _check_vocab(max_vocab, vocab):
     check_whole('max_vocab', max_vocab, len(SPECIAL_TOKENS) + 1) # they are in it
     if vocab is None: return
     words = [o for o in vocab if o != 'xxfake']
-    if words[:1] != [UNK]: raise ValueError(f'vocab begins with {words[:1]}: its first word is {UNK!r}, the one that stands for all that are not in it')
+    if words[:3] != [UNK, PAD, BOS]: raise ValueError(f'vocab begins with {words[:3]}: a vocabulary begins with {UNK}, {PAD}, {BOS}, as that of any dls')
     if len(set(words)) < len(words): raise ValueError(f'vocab has {Counter(words).most_common(1)[0][0]!r} more than once: give each word once')
 
 # %% ../nbs/02_loader.ipynb #12b1bc74
@@ -360,7 +360,7 @@ def lm_dblock(
     seed: int = 42, # Which ones: the same seed holds out the same reviews on every machine
     max_vocab: int = 60000, # Most words in the vocabulary, the 9 special tokens among them; fastai's
     min_freq: int = 3, # Fewest times a word must be there to be in the vocabulary; fastai's
-    vocab: list = None, # Use this vocabulary, of str with 'xxunk' first, instead of counting one
+    vocab: list = None, # Use this vocabulary, of str, instead of counting one: such as `dls.vocab`, which begins with xxunk, xxpad, xxbos
     text_col: str|list = 'text', # The column of texts, where the corpus is a table; or several, as fields of one text
     valid: str|list = None, # Hold out this folder of the corpus, or the rows where this column is True, or these places (from 0, whatever a DataFrame's index says)
     tok = None, # Any fastai tokenizer; None is fastai's `WordTokenizer`, by this library's fast way
@@ -394,7 +394,7 @@ def lm_dls(
     seed: int = 42, # Which ones: the same seed holds out the same reviews on every machine
     max_vocab: int = 60000, # Most words in the vocabulary, the 9 special tokens among them; fastai's
     min_freq: int = 3, # Fewest times a word must be there to be in the vocabulary; fastai's
-    vocab: list = None, # Use this vocabulary, of str with 'xxunk' first, instead of counting one
+    vocab: list = None, # Use this vocabulary, of str, instead of counting one: such as `dls.vocab`, which begins with xxunk, xxpad, xxbos
     text_col: str|list = 'text', # The column of texts, where the corpus is a table; or several, as fields of one text
     valid: str|list = None, # Hold out this folder of the corpus, or the rows where this column is True, or these places (from 0, whatever a DataFrame's index says)
     tok = None, # Any fastai tokenizer; None is fastai's `WordTokenizer`, by this library's fast way

@@ -15,6 +15,7 @@ from fastcore.meta import delegates
 from .checks import check_whole
 from .generate import Writing, _as_list
 from .model import LanguageModel
+from .text import join_review
 from .tokens import BOS, SPECIAL_TOKENS, tokenize
 
 # %% ../nbs/06a_memorization.ipynb #f55b71e2
@@ -148,7 +149,14 @@ def fresh_reviews(
         todo = [i for i,o in enumerate(res) if len(o) < n]
         if not todo: break
         writing = Writing(lm, [many[i] for i in todo], n=n - min(len(res[i]) for i in todo), seed=seed + k, **kwargs)
-        reviews = [(todo[row.key[0]], writing.text(row)) for row in writing.in_order()]
-        for (i, text), copy in zip(reviews, index.longest_copies([text.removeprefix(many[i]) for i,text in reviews])):
-            if copy.length <= max_copy and len(res[i]) < n: res[i].append(text)
+        rows = list(writing.in_order())
+        for row,copy in zip(rows, index.longest_copies([_added(writing, row) for row in rows])):
+            i = todo[row.key[0]]
+            if copy.length <= max_copy and len(res[i]) < n: res[i].append(writing.text(row))
     return res[0] if isinstance(prompts, str) else res
+
+def _added(writing, row):
+    "What a review adds to its prompt, as it is read"
+    i = row.key[0]
+    prompt = writing.prompts[i]
+    return join_review(prompt, writing.tokens[i], [writing.lm.vocab[o] for o in row.new]).removeprefix(prompt)

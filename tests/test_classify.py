@@ -14,7 +14,7 @@ from fastai.text.all import (AWD_LSTM, CategoryBlock, ColReader, ColSplitter, Da
                              load_learner, parent_label, set_seed, text_classifier_learner)
 from fastai.text.models.awdlstm import awd_lstm_clas_config, awd_lstm_lm_config
 
-from imdb_lm import checkpoint
+from imdb_lm import checkpoint, classify
 from imdb_lm.checkpoint import checkpoints
 from imdb_lm.classifier import load_clas
 from imdb_lm.classify import clas_dls, clas_learner, classifier, save_clas
@@ -70,7 +70,7 @@ def same_batches(a, b):
 
 def stock_dls(folder, vocab, **kwargs):
     return DataBlock(blocks=(TextBlock.from_folder(folder, vocab=vocab, seq_len=24, n_workers=1), CategoryBlock), get_y=parent_label,
-                     get_items=lambda p: get_text_files(p, folders=['train', 'test']), splitter=GrandparentSplitter(valid_name='test')).dataloaders(folder, num_workers=0, **kwargs)
+                     get_items=lambda p: get_text_files(p, folders=['train', 'test']).sorted(), splitter=GrandparentSplitter(valid_name='test')).dataloaders(folder, num_workers=0, **kwargs)
 
 
 def test_batches_of_a_folder(corpus, vocab, tmp_path):
@@ -279,6 +279,16 @@ def test_bad_corpora(table, corpus, vocab, tmp_path):
     with pytest.raises(ValueError, match="no column 'label'"): clas_dls(['a text', 'another'], vocab)
     (tmp_path/'empty'/'train').mkdir(parents=True)
     with pytest.raises(ValueError, match='has no .txt files'): clas_dls(tmp_path/'empty', vocab)
+
+
+def test_files_come_in_the_order_of_their_names_and_once(corpus, vocab, tmp_path):
+    "Whatever the disk's order is, and where a link leads back"
+    folder = tmp_path/'flat'
+    for c in 'pos', 'neg': shutil.copytree(corpus/'train'/c, folder/c)
+    (folder/'neg'/'again').symlink_to(folder, target_is_directory=True)
+    files = classify._labelled_files(folder, None)
+    assert files == sorted([*folder.glob('neg/*.txt'), *folder.glob('pos/*.txt')])
+    assert {int(c) for _,c in clas_dls(folder, vocab, bs=4).train_ds} == {0, 1}
 
 
 def test_numpys_numbers(table, vocab):

@@ -235,6 +235,10 @@ def test_recipe_that_does_not_go_together(typed, no_corpus):
     one_line(typed('train', '--recipe', 'scratch', '--pretrained', 'starter'), 'starts from nothing, not from starter: add --pretrained none')
 
 
+def test_from_nothing_needs_no_wikipedia():
+    for name in None, 'none': assert cli._pretrained(name, 'post', 'scratch') is False
+
+
 # ---- what fits in memory, and a run that goes on
 
 FIT = ['--frozen-epochs', '1', '--epochs', '1', '--seq-len', '8']
@@ -279,6 +283,13 @@ def test_out_of_memory_is_one_line(typed, corpus, monkeypatch):
     monkeypatch.setattr('imdb_lm.learner.LMLearner.fit_one_cycle', out_of_it)
     rc, out, err = typed('train', '--data', corpus, *SMALL)
     assert rc == 1 and re.search(r'imdb_lm: out of memory with batches of 2 x 8: .* bs=1 fits; .*--bs auto does\n$', err) and 'Traceback' not in err
+
+
+def test_no_number_is_one_line(typed, corpus, monkeypatch):
+    def lost(*args, **kwargs): raise FloatingPointError('the loss is nan: train again with a lower rate')
+    monkeypatch.setattr('imdb_lm.learner.LMLearner.fit_one_cycle', lost)
+    rc, out, err = typed('train', '--data', corpus, *SMALL)
+    assert rc == 1 and err.endswith('imdb_lm: the loss is nan: train again with a lower rate\n')
 
 
 @pytest.mark.parametrize('bs', [[], ['--bs', 'auto']])
@@ -669,7 +680,7 @@ def test_evaluate(typed, trained, corpus):
     model = trained[1]/'my'/'model'
     rc, out, err = typed('evaluate', model, '--data', corpus)
     assert rc == 0
-    for line in (r'reviews +3  [\d,]+ tokens', r'perplexity +[\d.]+  each review', r' +[\d.]+  as fastai computes it', r'bits per byte +[\d.]+ ', r'accuracy +[\d.]+%',
+    for line in (r'reviews +3  [\d,]+ tokens of .+', r'perplexity +[\d.]+  each review', r' +[\d.]+  as fastai computes it', r'bits per byte +[\d.]+ ', r'accuracy +[\d.]+%',
                  r'unknown +[\d.]+%'): assert re.search(f'(?m)^{line}', out), (line, out)
     rc, out, err = typed('evaluate', model, '--data', corpus, '--json')
     report = json.loads(out)
@@ -776,6 +787,7 @@ def test_copies_that_cannot_be_avoided(typed, model_folder, tmp_path):
     assert rc == 1 and re.fullmatch('imdb_lm: . of 2 reviews are missing: .* more than 0 words.*\n', err)
     one_line(typed(*args, -1), 'max_copy=-1 cannot be')
     one_line(typed(*args, 5, '--out', 'r.jsonl'), 'leave --out out')
+    one_line(typed(*args[:-1]), '--against is for --max-copy')
     one_line(typed('generate', '--model', model_folder, '--max-copy', 5, '--against', 'nowhere'), 'nowhere is not there')
     assert not Path('r.jsonl').exists()
 

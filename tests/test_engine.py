@@ -80,7 +80,7 @@ def test_logits_stand_for_a_tensor():
     linear = torch.nn.Linear(8, 31)
     logits = Logits(x.view(3, 4, 8), linear)
     full = linear(x.view(3, 4, 8))
-    assert torch.equal(logits.argmax(-1), full.argmax(-1)) and torch.equal(logits.argmax(dim=1), full.argmax(1))
+    assert torch.equal(logits.argmax(-1), full.argmax(-1)) and torch.equal(logits.argmax(), full.argmax()) and torch.equal(logits.argmax(dim=1), full.argmax(1))
     assert torch.equal(logits.softmax(-1), full.softmax(-1)) and torch.equal(F.log_softmax(logits, -1), F.log_softmax(full, -1))
     assert logits.shape == full.shape and len(logits) == 3 and torch.equal(logits[0], full[0])
     close(CrossEntropyLossFlat()(full, y.view(3, 4)), LMLoss()(logits, y.view(3, 4)))

@@ -3,6 +3,7 @@ import base64
 import hashlib
 import json
 import os
+import shutil
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote
@@ -95,6 +96,13 @@ def shell(hub, tmp_path):
         p = command.run(*args, env=env)
         return p.returncode, p.stdout, p.stderr
     return shell
+
+
+def test_a_classifier_goes_up(hub, shell, model_folder, tmp_path):
+    folder = shutil.copytree(model_folder, tmp_path/'judge')
+    (folder/'config.json').write_text(json.dumps(json.loads((folder/'config.json').read_text()) | dict(kind='classifier')))
+    assert shell('push', folder, 'hf://me/judge')[0] == 0
+    assert hub.pages['me/judge']['config.json'] == (folder/'config.json').read_bytes()
 
 
 def test_up_and_down(hub, shell, model_folder, tmp_path):

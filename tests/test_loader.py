@@ -780,8 +780,8 @@ def test_whatever_holds_texts(reviews, kind): assert all_batches(small_dls(kind(
 
 @pytest.mark.parametrize('kwargs,match', [
     (dict(max_vocab=9), 'max_vocab=9 cannot be: it is a whole number of at least 10'), (dict(max_vocab=-5), 'max_vocab=-5 cannot be'),
-    (dict(vocab=['a', 'b']), r"vocab begins with \['a'\]: its first word is 'xxunk'"), (dict(vocab=[]), 'its first word is'),
-    (dict(vocab=['xxunk', 'a', 'b', 'a']), "vocab has 'a' more than once"),
+    (dict(vocab=['a', 'b']), r"vocab begins with \['a', 'b'\]: a vocabulary begins with xxunk, xxpad, xxbos"), (dict(vocab=[]), 'a vocabulary begins with'),
+    (dict(vocab=['xxunk', 'the', 'movie']), 'a vocabulary begins with'), (dict(vocab=['xxunk', 'xxpad', 'xxbos', 'a', 'b', 'a']), "vocab has 'a' more than once"),
 ])
 def test_bad_vocab(reviews, kwargs, match): refuses(lambda: lm_dls(reviews, **kwargs), match)
 

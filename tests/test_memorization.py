@@ -109,6 +109,7 @@ def test_the_prompt_may_be_a_quotation(lm, index):
     assert index.longest_copies([long])[0].length > 3
     found = fresh_reviews(lm, index, [long], 3, n=2, n_words=20, seed=1)
     assert len(found[0]) == 2 and all(o.startswith(long) for o in found[0])
+    assert len(fresh_reviews(lm, index, [long], 3, n=2, n_words=20, seed=1, raw=True)[0]) == 2
 
 
 def test_it_gives_up(lm):

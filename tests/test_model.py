@@ -430,6 +430,17 @@ def test_a_model_shrinks_where_it_is(folder):
     assert sorted(contents(folder)) == sorted([*FILES, 'README.md', 'history.csv']) and contents(folder)['README.md'] == b'a card'
     assert load_lm(folder).vocab
 
+def test_card_and_history_are_there_when_the_model_is(folder, tmp_path, monkeypatch):
+    (folder/'README.md').write_text('a card')
+    swapped = []
+    monkeypatch.setattr(model, '_swap_in', lambda tmp, target: swapped.append((tmp/'README.md').read_text()))
+    shrink_model(folder, folder)
+    assert swapped == ['a card']
+
+def test_a_path_of_a_name_on_the_hub(monkeypatch):
+    monkeypatch.setattr('imdb_lm.hub.pull', str.upper)
+    for name in 'hf://me/small', Path('hf://me/small'): assert find_model(name) == 'HF://ME/SMALL'
+
 def test_a_small_model_is_small(model_folder, tmp_path):
     sizes = [(o/'model.safetensors').stat().st_size for o in (model_folder, shrink_model(model_folder, tmp_path/'small'))]
     assert sizes[1] < 0.5*sizes[0]
