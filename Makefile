@@ -43,7 +43,7 @@ coverage: .venv/installed-dev ## which lines and branches the tests reach, the n
 	(printf '# Coverage of lines and branches\n\nMade by `make coverage`.\n\n'; $(BIN)/python -m coverage report --format markdown) > benchmarks/results/coverage.md
 	$(BIN)/python -m coverage report
 
-mutants: .venv/installed-dev ## spoil the tokenizer, loader, sampler and checkpoints in hundreds of places, and tell which spoils no test notices (hours)
+mutants: .venv/installed-dev ## spoil the tokenizer, loader, sampler and checkpoints in hundreds of places, and list the changes that no test notices (hours)
 	$(BIN)/python tests/mutants.py runs/mutants
 
 bench: .venv/installed-dev ## every benchmark that is done within an hour, side by side with stock fastai

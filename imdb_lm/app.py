@@ -176,7 +176,7 @@ def _main_controls(models, labels):
         n=gr.Slider(1, 6, 2, step=1, label='How many', info='Reviews side by side.'),
         n_words=gr.Slider(10, 300, 70, step=10, label='Length', info='Words at most. A review may end earlier.'),
         temperature=gr.Slider(0, 1.5, .75, step=.05, label='Temperature', info='Low is safe, high is wild. 0 always takes the likeliest word.'),
-        label=gr.Dropdown(**labels, info='What the review gives the movie.'),
+        label=gr.Dropdown(**labels, info='The label that the review is written for.'),
         model=gr.Dropdown(list(models), value=next(iter(models)), label='Model', info='Who writes.', visible=len(models) > 1))
 
 def _more_controls():
@@ -275,7 +275,7 @@ def build_page(
     models = named_models(folders)
     labels = _label_choices(get_lm(next(iter(models.values()))))
     with gr.Blocks(title='imdb_lm', analytics_enabled=False) as page:
-        gr.Markdown('# Movie reviews that nobody wrote\nA language model that read IMDb continues your sentence, word by word. It invents names, plots and opinions.')
+        gr.Markdown('# Movie reviews that nobody wrote\nA language model that has read reviews continues your sentence, word by word. It invents names, plots and opinions.')
         with gr.Row():
             with gr.Column(scale=1, min_width=300):
                 controls = dict(prompt=_prompt())

@@ -188,7 +188,7 @@ def cached_tokens(
     items: list, # Texts, each a str; or text files, each a Path (a str is always a text); any iterable
     home: Path, # The folder of all caches, a Path or str; where it cannot be written, the tokens are kept for this run only, with a warning
     errors: str = 'strict', # What to do with files that are not UTF-8, as in `bytes.decode`
-    n_workers: int = None, # Processes that tokenize; None: one for every five million characters
+    n_workers: int = None, # Processes that tokenize; None: one for every five million characters, at most one a core, and one alone where processes are not forked
     verify: bool = False, # Compare the contents of files, too, not only their sizes and times; takes a minute for IMDb
 ) -> Corpus: # Its `ids` are on disk and mapped into memory
     "The tokens of `items`, from the cache in `home` when that is still true of them"

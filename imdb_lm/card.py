@@ -31,7 +31,7 @@ def _extremes(label): return label['values'][:1] + label['values'][1:][-1:] if l
 # %% ../nbs/03c_card.ipynb #d2645288
 _page = '''---
 language: en
-library_name: fastai
+library_name: imdb_lm
 pipeline_tag: text-generation
 tags:
 - awd-lstm

@@ -24,7 +24,7 @@ def _told(name, what):
     try: from huggingface_hub import errors
     except ImportError: raise ImportError("the Hub needs huggingface_hub: pip install 'imdb_lm[hub]'") from None
     try: yield
-    except errors.RepositoryNotFoundError: raise FileNotFoundError(f'no model {name} that you may {what}: check the name, or log in by `hf auth login`') from None
+    except errors.RepositoryNotFoundError: raise FileNotFoundError(f'{name} does not exist, or you may not {what} it: check the name, or log in by `hf auth login`') from None
     except errors.HTTPError as e:
         code = getattr(getattr(e, 'response', None), 'status_code', None)
         if code in (401, 403): raise PermissionError(f'the Hub does not let you {what} {name}: log in by `hf auth login` with a token that may') from None

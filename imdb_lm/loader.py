@@ -130,7 +130,7 @@ class Tokenizer(core.Tokenizer):
         tok = None, # Any fastai tokenizer; None is fastai's `WordTokenizer`, by this library's fast way
         text_col: str|list = 'text', # The column of texts, where the corpus is a table; or several, as fields of one text
         errors: str = 'strict', # What to do with files that are not UTF-8, as in `bytes.decode`
-        n_workers: int = None, # Processes that tokenize; None: one for every five million characters
+        n_workers: int = None, # Processes that tokenize; None: one for every five million characters, at most one a core, and one alone where processes are not forked
         verify: bool = False, # Compare the contents of files with the token cache, too, not only their sizes and times
         label: str = None, # The column of labels, or 'stars' for the ratings in the names of IMDb's files
     ):
@@ -366,7 +366,7 @@ def lm_dblock(
     tok = None, # Any fastai tokenizer; None is fastai's `WordTokenizer`, by this library's fast way
     backwards: bool = False, # Turn each review around, for a model that reads from the end
     errors: str = 'strict', # What to do with files that are not UTF-8, as in `bytes.decode`
-    n_workers: int = None, # Processes that tokenize; None: one for every five million characters
+    n_workers: int = None, # Processes that tokenize; None: one for every five million characters, at most one a core, and one alone where processes are not forked
     verify: bool = False, # Compare the contents of files with the token cache, too, not only their sizes and times
     get_items = None, # Another way to list the files of a folder; None is `review_files`
     label: str = None, # The column of labels, or 'stars' for the ratings in the names of IMDb's files: it goes into training as a field before each text (`01b_labels`)
@@ -400,7 +400,7 @@ def lm_dls(
     tok = None, # Any fastai tokenizer; None is fastai's `WordTokenizer`, by this library's fast way
     backwards: bool = False, # Turn each review around, for a model that reads from the end
     errors: str = 'strict', # What to do with files that are not UTF-8, as in `bytes.decode`
-    n_workers: int = None, # Processes that tokenize; None: one for every five million characters
+    n_workers: int = None, # Processes that tokenize; None: one for every five million characters, at most one a core, and one alone where processes are not forked
     verify: bool = False, # Compare the contents of files with the token cache, too, not only their sizes and times
     label: str = None, # The column of labels, or 'stars' for the ratings in the names of IMDb's files: it goes into training as a field before each text (`01b_labels`)
 ) -> DataLoaders: # `dls.vocab` is a list of str

@@ -139,7 +139,7 @@ def fresh_reviews(
     max_copy: int = 10, # Most words in a row that may stand in one of the texts, >= 0
     n: int = 1, # Reviews for each prompt, >= 1
     seed: int = None, # >= 0. The same seed gives the same reviews; None takes one from torch's generator
-    tries: int = 10, # Times to write what is missing, >= 1; then there are fewer than `n`
+    tries: int = 10, # Attempts, >= 1; after the last there may be fewer than `n`
     **kwargs
 ) -> list: # list of str for a str, at most n; for a list of prompts a list of such lists
     "Reviews as `generate` writes them, without those that copy"

@@ -149,7 +149,7 @@ def largest_bs(
     if (bs := _first_that_fits(learn, _parts(learn.dls.bs))): return bs
     raise MemoryError(_TOO_LARGE.format(learn.dls.train.seq_len))
 
-_TOO_LARGE = 'there is not memory enough for one row of {} tokens: lower seq_len, or take a smaller network or vocabulary'
+_TOO_LARGE = 'there is not enough memory for one row of {} tokens: lower seq_len, or take a smaller network or vocabulary'
 
 # %% ../nbs/05b_memory.ipynb #d9406960
 def _rows_of_a_change(learn): return max([learn.dls.bs, *(o.n_acc for o in learn._grab_cbs(GradientAccumulation))])

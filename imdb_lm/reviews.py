@@ -29,7 +29,7 @@ def check_out(
     "Can reviews be written to `out`, and is nothing lost by it? If not, an `OSError` says why"
     out = Path(out)
     if out.is_dir(): raise IsADirectoryError(f'{out} is a folder: name a file for the reviews')
-    if out.exists() and not resume: raise FileExistsError(f'{out} is there already: go on with it by resume, or name another file')
+    if out.exists() and not resume: raise FileExistsError(f'{out} is there already: continue it with resume=True (--resume), or name another file')
     if not out.absolute().parent.is_dir(): raise FileNotFoundError(f'{out.parent} is not there: make the folder for the reviews first')
     return out
 
@@ -53,10 +53,10 @@ def _damaged(out, k): return ValueError(f'{out} is damaged: line {k} is no revie
 def _same(out, k, have, want):
     "Does line `k` of `out` belong to the run that is asked for?"
     for name in ('model', 'seed', 'prompt'):
-        if have.get(name) != want[name]: raise ValueError(f'{out} cannot be gone on with: line {k+1} has {name} {have.get(name)!r}, this run {want[name]!r}')
+        if have.get(name) != want[name]: raise ValueError(f'{out} cannot be continued: line {k+1} has {name} {have.get(name)!r}, this run {want[name]!r}')
     if (old := have.get('settings')) != (new := want['settings']):
         name = next((n for n in new if not isinstance(old, dict) or old.get(n) != new[n]), 'settings')
-        raise ValueError(f'{out} cannot be gone on with: line {k+1} has {name}={old.get(name) if isinstance(old, dict) else old!r}, this run {name}={new.get(name)!r}')
+        raise ValueError(f'{out} cannot be continued: line {k+1} has {name}={old.get(name) if isinstance(old, dict) else old!r}, this run {name}={new.get(name)!r}')
 
 # %% ../nbs/04a_reviews.ipynb #80dc4ef7
 @contextmanager
@@ -91,7 +91,7 @@ def write_reviews(
         writing.seed = from_first(writing.seed)
         always = dict(seed=writing.seed, settings={**writing.settings, 'precision': lm.precision}, model=model)
         total = len(writing.prompts)*writing.n
-        if len(old) > total: raise ValueError(f'{out} cannot be gone on with: it holds {len(old)} reviews, this run asks for {total}')
+        if len(old) > total: raise ValueError(f'{out} cannot be continued: it holds {len(old)} reviews, this run asks for {total}')
         for k,line in enumerate(old): _same(out, k, line, dict(always, prompt=writing.prompts[k//writing.n]))
         which = range(len(old), total)
         if n_processes() > 1: _write_together(out, writing, always, which, resume, progress)

@@ -299,7 +299,7 @@ def in_processes(
     f, # From a batch of texts to what is made of it
     batches: list, # Lists of texts, or of what `f` reads them from
     n_chars: int, # About how many characters there are in all
-    n_workers: int = None, # Processes; 0 and 1 stay in this one, None starts one for every five million characters
+    n_workers: int = None, # Processes; 0 and 1 stay in this one, None starts one for every five million characters, at most one a core, and none where processes are not forked
 ) -> Iterable: # An iterator of `f(batch)`, in the order of the batches
     "`f` of each of `batches`, in as many processes as it is worth"
     n_workers = min(_workers(n_chars, n_workers), len(batches))
@@ -339,7 +339,7 @@ def check_texts(
 # %% ../nbs/01_tokens.ipynb #8c36e981
 def tokenize(
     texts: list, # Texts, each a str; any iterable, a column of a table for one
-    n_workers: int = None, # Processes; 0 and 1 stay in this one, None starts one for every five million characters
+    n_workers: int = None, # Processes; 0 and 1 stay in this one, None starts one for every five million characters, at most one a core, and none where processes are not forked
 ) -> list: # For each text the list of its tokens, each a str; the first one is `BOS`
     "The tokens of each text, equal to those of fastai's `WordTokenizer` with its default rules"
     texts = check_texts(texts)

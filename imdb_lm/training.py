@@ -51,7 +51,7 @@ class StopOnNaN(Callback):
     def after_batch(self):
         if torch.isfinite(self.loss): return
         raise FloatingPointError(f'the loss is {self.loss.item()} at batch {self.iter+1} of {self.n_iter} in epoch {self.epoch}, at a rate of {self.opt.hypers[-1]["lr"]:.2g}: '
-                                 'train again with a lower rate; what checkpoints there are, are from before')
+                                 'train again with a lower rate; any checkpoints were written before this')
 
 # %% ../nbs/05c_training.ipynb #3ccb6133
 def _open(learn, groups):

@@ -648,7 +648,7 @@ def test_a_file_of_reviews(typed, model_folder, lm):
     call = ['generate', 'the movie', '--model', model_folder, '--seed', 1, '--out', 'r.jsonl', '--n']
     rc, out, err = typed(*call, 3)
     assert (rc, out) == (0, '') and re.fullmatch(r'3 of 3 reviews, [\d,.]+ reviews/s, [\d,]+ words/s, 0 s left\n', err)
-    one_line(typed(*call, 3), 'r.jsonl is there already: go on with it by resume')
+    one_line(typed(*call, 3), 'r.jsonl is there already: continue it with resume=True')
     rc, out, err = typed(*call, 9, '--resume')
     assert rc == 0 and [json.loads(o)['text'] for o in open('r.jsonl')] == lm.generate('the movie', n=9, seed=1)
     one_line(typed(*call, 9, '--resume', '--top-k', 3), 'top_k=None, this run top_k=3')

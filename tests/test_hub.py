@@ -149,7 +149,7 @@ def test_public(hub, shell, model_folder):
 
 
 @pytest.mark.parametrize('args, env, said', [
-    (['generate', '--model', 'hf://me/nothing'], {}, 'no model hf://me/nothing'),
+    (['generate', '--model', 'hf://me/nothing'], {}, 'hf://me/nothing does not exist'),
     (['generate', '--model', 'hf://nothing'], {}, 'OWNER/NAME'),
     (['push', 'nowhere', 'hf://me/small'], {}, 'no model folder at nowhere'),
     (['push', 'FOLDER', 'me'], {}, 'OWNER/NAME'),

@@ -63,7 +63,7 @@ def test_the_largest_part_that_fits(reviews, bs, rows, fits):
 def test_nothing_fits(reviews):
     learn = learner(reviews)
     memory_for(learn, 0)
-    with pytest.raises(MemoryError, match='there is not memory enough for one row of 30 tokens: lower seq_len'): largest_bs(learn)
+    with pytest.raises(MemoryError, match='there is not enough memory for one row of 30 tokens: lower seq_len'): largest_bs(learn)
 
 
 def test_a_classifier_is_not_asked(reviews):
@@ -284,13 +284,13 @@ def test_the_same_learner_trains_on_with_what_fits(reviews):
 def test_the_error_where_nothing_fits(reviews):
     learn = learner(reviews)
     memory_for(learn, 0)
-    with pytest.raises(MemoryError, match='^out of memory with batches of 8 x 30: there is not memory enough for one row of 30 tokens: lower seq_len'): fit(learn)
+    with pytest.raises(MemoryError, match='^out of memory with batches of 8 x 30: there is not enough memory for one row of 30 tokens: lower seq_len'): fit(learn)
 
 
 def test_the_error_of_a_single_row(reviews):
     learn = learner(reviews, 1)
     memory_for(learn, 0)
-    with pytest.raises(MemoryError, match='not memory enough for one row'): fit(learn)
+    with pytest.raises(MemoryError, match='not enough memory for one row'): fit(learn)
 
 
 def test_out_in_mid_run_keeps_the_checkpoints(reviews, tmp_path):

@@ -88,7 +88,7 @@ def test_another_file_is_left_as_it_is(lm, tmp_path, whole, notes):
 
 
 def test_places_that_cannot_be(lm, tmp_path, whole):
-    for name,exc,match in [('whole.jsonl', FileExistsError, 'is there already: go on with it by resume'), ('', IsADirectoryError, 'is a folder'),
+    for name,exc,match in [('whole.jsonl', FileExistsError, 'is there already: continue it with resume=True'), ('', IsADirectoryError, 'is a folder'),
                            ('no/r', FileNotFoundError, 'make the folder')]:
         with pytest.raises(exc, match=match): write_reviews(lm, tmp_path/name, PROMPTS, 'a1', **HOW)
     assert [o.name for o in tmp_path.iterdir()] == ['whole.jsonl']
