@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -27,7 +28,7 @@ from fastai.text.models.awdlstm import awd_lstm_lm_config
 
 import imdb_lm.training  # noqa: F401 -- lends learners their fit_two_stage
 from imdb_lm import card, checkpoint
-from imdb_lm.checkpoint import batch_size, checkpoints, read_checkpoint, write_checkpoint
+from imdb_lm.checkpoint import batch_size, checkpoints, describe_run, read_checkpoint, write_checkpoint
 from imdb_lm.learner import lm_learner
 from imdb_lm.loader import lm_dls
 from imdb_lm.memory import split_batches
@@ -520,6 +521,24 @@ def test_a_loss_that_is_not_a_number(reviews, tmp_path, monkeypatch):
     with pytest.raises(FloatingPointError, match='the loss is nan at batch 7 of .* in epoch 0, at a rate of .*: train again with a lower rate'): fit(learn, tmp_path, [At(6, poison)])
     tensors, about = read_checkpoint(checkpoints(tmp_path)[0])
     assert about['place'] == [2, 0, 6] and torch.isfinite(tensors['losses']).all()
+
+
+def test_a_step_is_written_again(tmp_path):
+    for n in 1, 2: path = write_checkpoint(tmp_path, {'a': torch.full((2,), n)}, dict(step=3))
+    assert [o.name for o in tmp_path.iterdir()] == [path.name] and read_checkpoint(path)[0]['a'].tolist() == [2, 2]
+
+
+def test_a_folder_in_a_folder_and_another_thread(reviews, alone, tmp_path):
+    with ThreadPoolExecutor(1) as pool: learn = pool.submit(lambda: fit(learner(reviews), tmp_path/'a'/'b')).result()
+    same(result(learn), alone)
+    assert checkpoints(tmp_path/'a'/'b')
+
+
+def test_processes_share_a_batch(reviews, monkeypatch):
+    learn = learner(reviews)
+    for n in 1, 2:
+        monkeypatch.setattr(checkpoint, 'n_processes', lambda: n)
+        assert describe_run(learn, {})['bs'] == 4*n
 
 
 def test_the_newest_two_are_kept(tmp_path):

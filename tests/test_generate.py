@@ -525,6 +525,10 @@ def test_settings_that_cannot_be(lm, name, values):
         assert '\n' not in str(e.value)
 
 
+def test_the_sentence_says_what_can_be(lm):
+    with pytest.raises(ValueError, match='^top_p=2 cannot be: it is None or a number above 0 and at most 1$'): lm.generate('the', top_p=2)
+
+
 @pytest.mark.parametrize('prompts', [None, 5, b'the', [b'the'], ['the', None], [1], [['the']], {1: 'a'}])
 def test_prompts_that_are_none(lm, prompts):
     with pytest.raises(TypeError, match='is no prompt: prompts is a str or a list of str') as e: lm.generate(prompts)
