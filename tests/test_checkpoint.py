@@ -331,12 +331,10 @@ def test_the_best_of_a_table_with_gaps(reviews, tmp_path, monkeypatch):
 
 
 def test_what_can_be_no_model_folder_is_trained_all_the_same(reviews, tmp_path, capsys):
-    "Reading backwards, another vocabulary: it has checkpoints, and it is said that the best is not kept"
-    for i,kwargs in enumerate((dict(backwards=True, min_freq=2), dict(vocab=['xxunk', 'the', 'a']))):
-        set_seed(1)
-        learn = lm_learner(lm_dls(reviews, bs=4, seq_len=30, **kwargs), config=SIZES, pretrained=False)
-        assert len(fit(learn, tmp_path/f'{i}').history) == 3 and len(checkpoints(tmp_path/f'{i}')) == 2
-        assert 'The best model could not be written (' in capsys.readouterr().err and not (tmp_path/f'{i}'/'best').exists()
+    "Reading backwards: it has checkpoints, and it is said that the best is not kept"
+    learn = lm_learner(lm_dls(reviews, bs=4, seq_len=30, backwards=True, min_freq=2), config=SIZES, pretrained=False)
+    assert len(fit(learn, tmp_path/'run').history) == 3 and len(checkpoints(tmp_path/'run')) == 2
+    assert 'The best model could not be written (' in capsys.readouterr().err and not (tmp_path/'run'/'best').exists()
 
 
 def test_metrics_of_several_numbers(reviews, tmp_path):
