@@ -396,6 +396,13 @@ def test_a_home_that_cannot_be_written(tmp_path):
     assert done.stdout == '54\n' and 'the tokens are kept for this run only; set FASTAI_HOME to keep them' in done.stderr, done.stderr
 
 
+def test_the_home_where_nothing_is_set(tokens_folder, monkeypatch):
+    def unwritable(): raise PermissionError
+    monkeypatch.setattr(loader, 'fastai_cfg', unwritable)
+    monkeypatch.delenv('FASTAI_HOME', raising=False)
+    assert tokens_folder() == Path.home()/'.fastai'/'tokens'
+
+
 # ---- bad input
 
 def test_no_folder(tmp_path):
