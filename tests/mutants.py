@@ -12,7 +12,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 RESULT = ROOT/'benchmarks'/'results'/'mutants.md'
-TESTS = {'tokens': ['test_tokens'], 'cache': ['test_cache'], 'loader': ['test_loader'], 'text': ['test_text'],
+TESTS = {'tokens': ['test_tokens'], 'cache': ['test_cache'], 'loader': ['test_loader', 'test_labels'], 'text': ['test_text'],
          'generate': ['test_generate'], 'checkpoint': ['test_checkpoint']}
 SWAPS = [(ast.Lt, ast.LtE), (ast.Gt, ast.GtE), (ast.Eq, ast.NotEq), (ast.In, ast.NotIn), (ast.Is, ast.IsNot), (ast.Add, ast.Sub), (ast.Mult, ast.FloorDiv),
          (ast.BitAnd, ast.BitOr), (ast.And, ast.Or)]
@@ -21,6 +21,7 @@ EXPLAINED = { # (module, the mutant's lines) -> why no test can notice it
     ('tokens', "table = json.loads((files('imdb_lm') / 'pieces.json').read_text())"): 'UTF-8 is the default here; on Windows it is not',
     ('tokens', 'def __init__(self, limit=6000001, known=()):'): 'a bound of memory, not of what comes out',
     ('tokens', "_odd_spaces = [chr(i) for i in range(12289) if chr(i).isspace() or chr(i) != ' ']"): 'the way for odd spaces gives the same for all others, slower',
+    ('tokens', 'joined = {max(_texts(t(o)), key=len) for o, parts in cases.items() if len(parts) >= 1 and parts != _texts(t(o))}'): 'more tokens are looked at, with the same result',
     ('tokens', 'if n_workers < 3:'): 'one process gives what two give',
     ('text', 'n = min(int(count[:10]), MAX_REP) if count.isascii() and count.isdigit() else 1'): 'nine digits are beyond MAX_REP as it is',
     ('checkpoint', "_PART = '.part-~'"): 'a name for a moment',
