@@ -8,9 +8,10 @@ not. The same command goes on where it was stopped. Writes benchmarks/results/au
 import argparse
 from pathlib import Path
 
-from classify import WAYS, Log, accuracy, labelled, machine, spread, unread, what_it_knew
+from classify import WAYS, Log, accuracy, labelled, spread, unread, what_it_knew
 from imdb_lm.data import untar_imdb
 from imdb_lm.model import load_lm, model_hash
+from machine import machine
 from steering import written
 
 RESULT = Path(__file__).parent/'results'/'augment.md'

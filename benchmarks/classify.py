@@ -6,11 +6,10 @@ FOLDER is the model folder of a language model that was trained on IMDb. WORK is
 the same command goes on where it was stopped, and other labels, seeds or ways are added to the table. Writes
 benchmarks/results/classify.md, anew after each classifier.
 """
-import argparse, json, platform, random, shutil, sys, time
+import argparse, json, random, shutil, sys, time
 from pathlib import Path
 
 import pandas as pd
-import torch
 from fastai.text.all import RandomSplitter, set_seed
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
@@ -19,6 +18,7 @@ from sklearn.pipeline import make_pipeline
 from imdb_lm.classify import clas_dls, clas_learner, classifier
 from imdb_lm.data import read_reviews, review_files, untar_imdb
 from imdb_lm.model import load_lm, model_hash
+from machine import machine
 
 RESULT = Path(__file__).parent/'results'/'classify.md'
 WAYS = {'tfidf': 'tf-idf and logistic regression', 'encoder': "the language model's encoder", 'scratch': 'the same network without it'}
@@ -93,12 +93,6 @@ def spread(values):
     if not values: return ''
     s = pd.Series(values)*100
     return f'{s.mean():.2f}' + (f' ± {s.std():.2f}' if len(s) > 1 else '')
-
-
-def cpu(): return next((o.split(':')[1].strip() for o in open('/proc/cpuinfo') if o.startswith('model name')), platform.processor())
-
-
-def machine(): return f'Machine: {cpu()}, {torch.get_num_threads()} threads, torch {torch.__version__}, Python {platform.python_version()}.'
 
 
 def what_it_knew(lm, only_unread):

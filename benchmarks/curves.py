@@ -5,7 +5,6 @@
 A seed decides the first weights and the dropout; the batches are the same for all. Writes benchmarks/results/curves.md and .png.
 """
 import argparse
-import platform
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +16,7 @@ from imdb_lm.data import read_reviews, review_files
 from imdb_lm.learner import lm_learner
 from imdb_lm.loader import lm_dls
 from imdb_lm.mini import mini_reviews
+from machine import cpu
 
 RESULT = Path(__file__).parent/'results'/'curves.md'
 CONFIG = {**awd_lstm_lm_config, 'emb_sz': 128, 'n_hid': 256, 'n_layers': 2}
@@ -63,9 +63,6 @@ def report(curves, steps):
     ax.set(xlabel='step', ylabel='loss, mean of 25 steps')
     ax.legend()
     fig.savefig(RESULT.with_suffix('.png'), dpi=110)
-
-
-def cpu(): return next((o.split(':')[1].strip() for o in open('/proc/cpuinfo') if o.startswith('model name')), platform.processor())
 
 
 def main():

@@ -11,6 +11,8 @@ from functools import partial
 from pathlib import Path
 from statistics import median
 
+from machine import cpu
+
 RESULT = Path(__file__).parent/'results'/'data.md'
 POST = ['train', 'test', 'unsup']
 
@@ -123,11 +125,10 @@ def run(imdb, work, rounds, n):
 
 
 def report(res, n):
-    cpu = next((o.split(':')[1].strip() for o in open('/proc/cpuinfo') if o.startswith('model name')), platform.processor())
     workers = max(int(o.split()[1]) for o in res if o.startswith('tokens'))
     row = lambda *cells: '| ' + ' | '.join(map(str, cells)) + ' |'
     rate = lambda o: o['tokens']/o['seconds']
-    out = [f'# The data engine\n\nMachine: {cpu}, {len(os.sched_getaffinity(0))} cores, Python {platform.python_version()}. Made by `python benchmarks/data.py`.',
+    out = [f'# The data engine\n\nMachine: {cpu()}, {len(os.sched_getaffinity(0))} cores, Python {platform.python_version()}. Made by `python benchmarks/data.py`.',
            f'\n## Tokens from memory\n\n{n:,} reviews; each figure is a median, stock and ours by turns.\n',
            row('processes', 'stock, tokens/s', 'ours cold', 'ours warm', 'warm / stock (goal 15)'), row(*['---']*5)]
     for o in (o for o in res if o.startswith('tokens')):

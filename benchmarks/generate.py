@@ -7,11 +7,12 @@ transformers is optional: without it the rows of GPT-2 are left out. With a trai
 each precision's perplexity is measured too.
 Writes benchmarks/results/generate.md.
 """
-import argparse, copy, platform, time
+import argparse, copy, time
 from pathlib import Path
 from statistics import median
 
 import torch
+from machine import cpu
 
 RESULT = Path(__file__).parent/'results'/'generate.md'
 PROMPT = 'I like this movie because'
@@ -128,9 +129,8 @@ def main():
     p.add_argument('--model', type=Path, help='a trained model folder')
     p.add_argument('--texts', type=Path, help='a folder of .txt files that it has not seen')
     a = p.parse_args()
-    cpu = next((o.split(':')[1].strip() for o in open('/proc/cpuinfo') if o.startswith('model name')), platform.processor())
-    machine = torch.cuda.get_device_name() if DEVICE == 'cuda' else f'{cpu}, {torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}'
-    lines = ['# Words a second', '', f'Machine: {machine}; torch {torch.__version__}. Made by `python benchmarks/generate.py`; random weights of the post\'s network '
+    where = torch.cuda.get_device_name() if DEVICE == 'cuda' else f'{cpu()}, {torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}'
+    lines = ['# Words a second', '', f'Machine: {where}; torch {torch.__version__}. Made by `python benchmarks/generate.py`; random weights of the post\'s network '
              f'(44.2 M parameters, vocabulary 60,008), reviews of {a.n_words} words after "{PROMPT}", medians of {a.rounds} turns. The share of the memory limit '
              'is that of reading every weight once a step; the share of the arithmetic limit that of two operations for each weight and word.', '',
              '| | rows | words/s | times `predict` | memory limit | arithmetic limit |', '|---|---|---|---|---|---|', *speeds(a.n_words, a.rounds)]

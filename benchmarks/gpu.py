@@ -12,6 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
+from machine import cpu
+
 TINY = os.environ.get('SCALE') == 'tiny' # some reviews and networks of nothing, to see that all runs
 RESULT = Path(__file__).parent/'results'/'gpu.md'
 WHEELS = ['fastai', 'fastcore', 'fastdownload', 'fasttransform', 'plum-dispatch', 'beartype', 'safetensors', 'requests', 'urllib3', 'idna',
@@ -89,8 +91,7 @@ def packed_dls(pack, **kwargs):
 
 def machine():
     import torch
-    cpu = next((o.split(':')[1].strip() for o in open('/proc/cpuinfo') if o.startswith('model name')), platform.processor())
-    return f'Machine: {torch.cuda.get_device_name() if torch.cuda.is_available() else cpu}, torch {torch.__version__}, Python {platform.python_version()}. Made by `benchmarks/gpu.sh`.'
+    return f'Machine: {torch.cuda.get_device_name() if torch.cuda.is_available() else cpu()}, torch {torch.__version__}, Python {platform.python_version()}. Made by `benchmarks/gpu.sh`.'
 
 
 def table(df): return '\n'.join(f'| {" | ".join(map(str, row))} |' for row in [df.columns, ['---']*len(df.columns), *df.round(4).values])

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from imdb_lm.model import load_lm
+from machine import cpu
 
 RESULT = Path(__file__).parent/'results'/'load.md'
 N_WORDS = 70
@@ -117,8 +118,7 @@ def main():
         server.wait()
     ask = lambda prompt, seed: lm.generate(prompt, n_words=N_WORDS, seed=seed)[0]
     results['lm.generate'] = load(ask, expected, a.clients, seconds, os.getpid())
-    cpu = next((o.split(':')[1].strip() for o in open('/proc/cpuinfo') if o.startswith('model name')), platform.processor())
-    RESULT.write_text(f'# {a.clients} clients at once, for {a.minutes:g} minutes each\n\nMachine: {cpu}, {len(os.sched_getaffinity(0))} of its {os.cpu_count()} cores, torch {torch.__version__}, Python {platform.python_version()}. '
+    RESULT.write_text(f'# {a.clients} clients at once, for {a.minutes:g} minutes each\n\nMachine: {cpu()}, {len(os.sched_getaffinity(0))} of its {os.cpu_count()} cores, torch {torch.__version__}, Python {platform.python_version()}. '
         f'{lm!r}. Made by `python benchmarks/load.py --clients {a.clients} --minutes {a.minutes:g}`; the clients run on the same machine.\n\n'
         'Each asks for a review of 70 words and compares it, letter by letter, with what the same prompt and seed give alone. Lost: no answer, or an error. Mixed up: another text.\n\n'
         '| | requests | lost | mixed up | median | 99th percentile | requests/s | memory after a fifth of the time | at the end | a minute |\n|---|---|---|---|---|---|---|---|---|---|\n'

@@ -5,16 +5,16 @@
 Each trains the laptop's network at a vocabulary of 16,000 in a process of its own, on the same batches.
 Writes benchmarks/results/memory.md.
 """
-import argparse, platform, subprocess, sys, time
+import argparse, subprocess, sys, time
 from pathlib import Path
 
-import torch
 from fastai.callback.core import Callback, CancelFitException
 from fastai.text.all import AWD_LSTM, language_model_learner
 
 from imdb_lm.learner import SIZES, TrimMemory, lm_learner
 from imdb_lm.loader import lm_dls
 from imdb_lm.mini import mini_reviews
+from machine import machine
 
 RESULT = Path(__file__).parent/'results'/'memory.md'
 KINDS = ['stock', 'without', 'ours']
@@ -56,9 +56,8 @@ def main():
         out = subprocess.run([sys.executable, __file__, '--kind', kind, '--steps', str(a.steps)], check=True, capture_output=True, text=True).stdout
         start, end, step = map(float, out.split())
         rows.append(f'| {"ours without TrimMemory" if kind == "without" else kind} | {start:.0f} | {end:.0f} | {(end-start)/(a.steps-20):+.2f} | {step:.3f} |')
-    cpu = next((o.split(':')[1].strip() for o in open('/proc/cpuinfo') if o.startswith('model name')), platform.processor())
     RESULT.parent.mkdir(exist_ok=True)
-    RESULT.write_text(f'# Memory while training on a CPU\n\nMachine: {cpu}, {torch.get_num_threads()} threads, torch {torch.__version__}, Python {platform.python_version()}. Made by `python benchmarks/memory.py --steps {a.steps}`.\n\n'
+    RESULT.write_text(f'# Memory while training on a CPU\n\n{machine()} Made by `python benchmarks/memory.py --steps {a.steps}`.\n\n'
                       f'| | MB after 20 steps | MB after {a.steps} | MB a step | CPU seconds a step |\n|---|---|---|---|---|\n' + '\n'.join(rows) + '\n')
     print(RESULT.read_text())
 

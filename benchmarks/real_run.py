@@ -5,17 +5,17 @@
 WORK is a folder for the two corpora, the models and the logs; what is complete there is not done again.
 Writes benchmarks/results/real_run.md: tables, perplexities, nine generated reviews, the machine and the commands.
 """
-import argparse, platform, random, shlex, shutil, subprocess, sys, time
+import argparse, random, shlex, shutil, subprocess, sys, time
 from pathlib import Path
 
 import pandas as pd
-import torch
 
 from imdb_lm.card import PROMPTS
 from imdb_lm.data import untar_imdb
 from imdb_lm.evaluate import evaluate_lm
 from imdb_lm.loader import held_out_texts
 from imdb_lm.model import load_lm
+from machine import machine
 
 RESULT = Path(__file__).parent/'results'/'real_run.md'
 COMMANDS = {
@@ -42,10 +42,10 @@ def run(name, work):
     "Run one of the commands, unless its model is there; its output goes to a log, its CPU minutes beside it"
     if (work/name/'history.csv').exists(): return
     _, *args = shlex.split(COMMANDS[name])
-    start, cpu = time.time(), children_cpu()
+    start, before = time.time(), children_cpu()
     with open(work/f'{name}.log', 'w') as log:
         subprocess.run([sys.executable, '-c', 'from imdb_lm.cli import main; main()', *args], cwd=work, stdout=log, stderr=log, check=True)
-    (work/f'{name}.minutes').write_text(f'{(time.time()-start)/60:.0f} {(children_cpu()-cpu)/60:.0f}')
+    (work/f'{name}.minutes').write_text(f'{(time.time()-start)/60:.0f} {(children_cpu()-before)/60:.0f}')
 
 
 def children_cpu():
@@ -59,21 +59,15 @@ def said(work, name, start):
     return next((line for line in (work/f'{name}.log').read_text().splitlines() if line.startswith(start)), '')
 
 
-def cpu_name():
-    try: return next(line.split(':')[1].strip() for line in open('/proc/cpuinfo') if line.startswith('model name'))
-    except (OSError, StopIteration): return platform.processor()
-
-
 def report(work, imdb_counts):
     before = float(said(work, 'tuned', 'before training').split()[-1])
     tables = {name: pd.read_csv(work/name/'history.csv') for name in COMMANDS}
     stage = lambda name, s: tables[name].query('stage == @s').perplexity.iloc[-1]
     judged = {name: evaluate_lm(load_lm(work/name), held_out_texts(work/'tune_reviews')) for name in COMMANDS}
-    out = [f'# A real run on real reviews\n\nMachine: {cpu_name()}, {torch.get_num_threads()} threads, torch {torch.__version__}, '
-           f'Python {platform.python_version()}. {imdb_counts}. Made by `python benchmarks/real_run.py`, which runs\n']
+    out = [f'# A real run on real reviews\n\n{machine()} {imdb_counts}. Made by `python benchmarks/real_run.py`, which runs\n']
     for name, command in COMMANDS.items():
-        wall, cpu = (work/f'{name}.minutes').read_text().split()
-        out += [f'    {command}    # {wall} minutes, {cpu} minutes of CPU']
+        wall, busy = (work/f'{name}.minutes').read_text().split()
+        out += [f'    {command}    # {wall} minutes, {busy} minutes of CPU']
     out += ['\nPerplexity on the same held-out tenth, in one vocabulary (fastai\'s figure, the reviews as one stream):\n',
             '| | before | after stage one | after stage two |', '|---|---|---|---|',
             f'| fine-tuned from the base | {before:.1f} | {stage("tuned", 1):.1f} | {stage("tuned", 2):.1f} |',

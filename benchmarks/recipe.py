@@ -5,7 +5,7 @@
 Every run reads the same reviews once and is judged on the same held-out ones. What is done is kept in WORK: the same command goes on
 where it was stopped. Writes benchmarks/results/recipe.md after each run.
 """
-import argparse, json, math, platform, random, time
+import argparse, json, math, random, time
 from pathlib import Path
 from statistics import fmean, median
 
@@ -22,6 +22,7 @@ from imdb_lm.labels import file_stars
 from imdb_lm.learner import language_model, lm_learner
 from imdb_lm.loader import lm_dls
 from imdb_lm.scratch import louder
+from machine import machine
 from starter import CONFIG
 
 RESULT = Path(__file__).parent/'results'/'recipe.md'
@@ -113,7 +114,7 @@ def report(done, tokens, seeds):
     rows = [f'| {k} | {mean[k]:.1f} | {spread[k]} | {fmean(against[k] or [math.nan]):+.1%} | {len(seen[k])} | {median(o["steps"] for o in seen[k].values()):,.0f} | {median(o["minutes"] for o in seen[k].values()):.1f} |' for k in order]
     names = ', '.join(f'{k} {v}' for k,v in BASE.items())
     RESULT.parent.mkdir(exist_ok=True)
-    RESULT.write_text(f'# What changes of the recipe bring\n\nMachine: {cpu()}, {torch.get_num_threads()} threads, torch {torch.__version__}, Python {platform.python_version()}. Made by `python benchmarks/recipe.py`.\n\n'
+    RESULT.write_text(f'# What changes of the recipe bring\n\n{machine()} Made by `python benchmarks/recipe.py`.\n\n'
         f"The starter's network, {CONFIG['n_layers']} layers of {CONFIG['n_hid']}, vocabulary {MAX_VOCAB:,}, reads {tokens:g} M tokens of IMDb once; perplexity on {HELD_OUT} held-out reviews, in the mean of the seeds, and against the base seed by seed. "
         f'Each row changes the base in what it names. The base: {names}.\n\n| | perplexity | lowest to highest | against the base | seeds | steps | minutes |\n|---|---|---|---|---|---|---|\n' + '\n'.join(rows) + '\n', encoding='utf-8')
 
@@ -125,9 +126,6 @@ def keep(done, file):
     part = file.with_suffix('.part')
     part.write_text(json.dumps(done, indent=1))
     part.rename(file)
-
-
-def cpu(): return next((o.split(':')[1].strip() for o in open('/proc/cpuinfo') if o.startswith('model name')), platform.processor())
 
 
 def main():

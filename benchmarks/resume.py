@@ -5,11 +5,12 @@
 WORK is the folder of benchmarks/starter.py. Its training is killed (SIGKILL) after a random number of minutes, started again, and
 so on; the last start is left alone. The same command goes on when it was stopped itself. Writes benchmarks/results/resume.md and .png.
 """
-import argparse, platform, random, subprocess, sys, time
+import argparse, random, subprocess, sys, time
 from pathlib import Path
 
 import numpy as np
 import torch
+from machine import cpu
 
 RESULT = Path(__file__).parent/'results'/'resume.md'
 
@@ -84,9 +85,6 @@ def draw(curve, restarts):
     ax.set(xlabel='step', ylabel='loss', ylim=(mean.min() - .3, mean[:200].max()))
     ax.legend()
     fig.savefig(RESULT.with_suffix('.png'), dpi=110)
-
-
-def cpu(): return next((o.split(':')[1].strip() for o in open('/proc/cpuinfo') if o.startswith('model name')), platform.processor())
 
 
 def main():

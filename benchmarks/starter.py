@@ -6,13 +6,12 @@ WORK is a folder for the checkpoints and the models; the same command goes on wh
 starts from the model of the round before; the last one becomes imdb_lm/starter. What is shipped is of one round, three and a half hours
 on two cores; a second one is there for a faster machine. Writes benchmarks/results/starter.md.
 """
-import argparse, platform, subprocess, sys, time
+import argparse, subprocess, sys, time
 from functools import partial
 from pathlib import Path
 from statistics import median
 
 import pandas as pd
-import torch
 from fastai.callback.training import GradientClip
 from fastai.text.all import awd_lstm_lm_config, set_seed
 
@@ -22,6 +21,7 @@ from imdb_lm.learner import lm_learner, save_lm
 from imdb_lm.loader import dls_summary, held_out_texts, lm_dls
 from imdb_lm.model import STARTER, find_model, load_lm, shrink_model
 from imdb_lm.scratch import scratch_learner
+from machine import machine
 
 RESULT = Path(__file__).parent/'results'/'starter.md'
 CONFIG = {**awd_lstm_lm_config, 'emb_sz': 192, 'n_hid': 512, 'n_layers': 2}
@@ -40,9 +40,6 @@ def train(work, corpus, number, before):
         save_lm(learn, folder)
         learn.history.to_csv(folder/'history.csv', index=False)
     return folder
-
-
-def cpu(): return next((o.split(':')[1].strip() for o in open('/proc/cpuinfo') if o.startswith('model name')), platform.processor())
 
 
 def ship(folder):
@@ -75,7 +72,7 @@ def table(df): return '\n'.join(f'| {" | ".join(map(str, row))} |' for row in [d
 def report(work, imdb, summary, rounds):
     lm, folder = load_lm(STARTER), find_model(STARTER)
     r, size = evaluate_lm(lm, held_out_texts(imdb)), sum(f.stat().st_size for f in folder.iterdir())
-    out = [f'# The starter model\n\nMachine: {cpu()}, {torch.get_num_threads()} threads, torch {torch.__version__}, Python {platform.python_version()}. '
+    out = [f'# The starter model\n\n{machine()} '
            f'Made by `python benchmarks/starter.py WORK --rounds {rounds}`.\n\nCorpus: ' + ', '.join(f'{k} {v:,}' if isinstance(v, int) else f'{k} {v:.2%}' for k,v in summary.items()) + '.\n',
            f'{lm!r}; the folder takes {size/1e6:.1f} MB.\n',
            'As it comes with the package, on the held-out reviews without their ratings, each read on its own from its beginning. Goals: a perplexity under 60, 500 words a second, 3 s to the first word, 12 MB.\n',

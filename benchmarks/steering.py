@@ -15,13 +15,14 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import Ridge
 from sklearn.pipeline import make_pipeline
 
-from classify import labelled, machine, tfidf
+from classify import labelled, tfidf
 from imdb_lm.classifier import load_clas
 from imdb_lm.data import read_reviews, review_files, untar_imdb
 from imdb_lm.generate import GUIDANCE
 from imdb_lm.labels import file_stars, mark
 from imdb_lm.model import load_lm, model_hash
 from imdb_lm.report import distinct
+from machine import machine
 from imdb_lm.reviews import write_reviews
 
 RESULT = Path(__file__).parent/'results'/'steering.md'

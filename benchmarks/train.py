@@ -10,6 +10,8 @@ import argparse, json, platform, resource, subprocess, sys, time
 from pathlib import Path
 from statistics import median
 
+from machine import cpu
+
 RESULT = Path(__file__).parent/'results'/'train.md'
 IMDB_TOKENS = 26_900_000 # of training, a tenth held out
 
@@ -65,9 +67,6 @@ def limit(torch, cuda):
         if cuda: torch.cuda.synchronize()
         best = max(best, 2*4096**3/(time.perf_counter() - start))
     return best
-
-
-def cpu(): return next((o.split(':')[1].strip() for o in open('/proc/cpuinfo') if o.startswith('model name')), platform.processor())
 
 
 def main():

@@ -25,9 +25,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from .learner import save_lm
-from .processes import from_all, from_first, greatest, n_processes, rank
-try: import fcntl
-except ImportError: fcntl = None # Windows
+from .processes import from_all, from_first, greatest, lock, n_processes, rank
 
 # %% ../nbs/05a_checkpoint.ipynb #45c6b50d
 def _parameters(learn):
@@ -243,13 +241,11 @@ def _locked(folder):
     "Hold `folder`, which is made if need be, alone"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = open(folder/'lock', 'a')
+        held = open(folder/'lock', 'a')
     except OSError as e: raise OSError(e.errno, f'checkpoints cannot be written to {folder} ({e.strerror}): name a folder that can be written') from None
-    with lock:
-        try:
-            if fcntl: fcntl.flock(lock, fcntl.LOCK_EX|fcntl.LOCK_NB)
+    with held:
+        try: lock(held)
         except BlockingIOError: raise RuntimeError(f'another run is writing to {folder}: wait for its end, or name another folder') from None
-        except OSError: pass # a file system without locks
         for o in folder.glob(f'{_PART}*'): shutil.rmtree(o, ignore_errors=True) # left by a run that was killed while it wrote
         yield
 

@@ -129,9 +129,11 @@ def _fetch(
 def _turn(
     lock: Path,
 ):
-    "Hold the file `lock` alone, on systems that have locks."
+    "Hold the file `lock` alone, where the system and the disk have locks."
     with open(lock, 'a') as f:
-        if fcntl: fcntl.flock(f, fcntl.LOCK_EX)
+        try:
+            if fcntl: fcntl.flock(f, fcntl.LOCK_EX)
+        except OSError: pass # a disk without locks: some of a network
         yield
 
 # %% ../nbs/00_data.ipynb #305058ac

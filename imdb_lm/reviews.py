@@ -15,11 +15,7 @@ from fastcore.meta import delegates
 
 from .generate import Writing
 from .model import LanguageModel
-from .processes import from_all, from_first, my_share, n_processes, rank
-
-# %% ../nbs/04a_reviews.ipynb #be492aae
-try: import fcntl
-except ImportError: fcntl = None # Windows
+from .processes import from_all, from_first, lock, my_share, n_processes, rank
 
 # %% ../nbs/04a_reviews.ipynb #df04eae2
 def check_out(
@@ -63,10 +59,8 @@ def _same(out, k, have, want):
 def _held(out, mode):
     "The open file `out`, which no other process may write to"
     with open(out, mode, encoding='utf-8') as f:
-        try:
-            if fcntl: fcntl.flock(f, fcntl.LOCK_EX|fcntl.LOCK_NB)
+        try: lock(f)
         except BlockingIOError: raise RuntimeError(f'another process is writing to {out}: wait for its end, or name another file') from None
-        except OSError: pass # a file system without locks
         yield f
 
 # %% ../nbs/04a_reviews.ipynb #f02287a3

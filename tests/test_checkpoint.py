@@ -428,7 +428,7 @@ def test_a_folder_that_cannot_be_written(reviews, tmp_path):
 def test_a_folder_without_locks(reviews, tmp_path, monkeypatch):
     "Some network file systems have none: that is no other run"
     def none(*args): raise OSError(errno.ENOLCK, 'No locks available')
-    monkeypatch.setattr(checkpoint.fcntl, 'flock', none)
+    monkeypatch.setattr('fcntl.flock', none)
     assert len(fit(learner(reviews), tmp_path).history) == 3
 
 

@@ -378,6 +378,14 @@ def test_two_processes_at_once(site, fastai_home):
     assert [o.name for o in (fastai_home/'data').iterdir()] == ['imdb']
 
 
+def test_a_disk_without_locks(site, fastai_home, monkeypatch):
+    "Some network file systems have none: that keeps nobody from a download"
+    def none(*args): raise OSError(errno.ENOLCK, 'No locks available')
+    monkeypatch.setattr('fcntl.flock', none)
+    site.files['imdb.tgz'] = tgz(imdb())
+    assert len(review_files(untar_imdb(site.url('imdb.tgz')))) == 15
+
+
 # The pretrained pair
 
 def pair(*exts): return [member(f'wt103-fwd/{o}', b'x'*50) for o in exts]
