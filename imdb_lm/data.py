@@ -53,8 +53,8 @@ class _Bounded:
 
 # %% ../nbs/00_data.ipynb #d332f51e
 def _unpack(
-    arch: Path, # a gzipped tar
-    dest: Path, # an empty folder
+    arch: Path, # A gzipped tar
+    dest: Path, # An empty folder
 ):
     "Unpack `arch` into `dest`, member by member, within the limits."
     total, size = arch.stat().st_size, 0
@@ -78,9 +78,9 @@ _NO_GOOD = (ValueError, tarfile.TarError, EOFError, OverflowError, zlib.error, g
             NotADirectoryError, IsADirectoryError, FileExistsError) # one name for a file and a folder
 
 def _install(
-    arch: Path, # a gzipped tar; deleted when it is no good
-    dest: Path, # does not exist yet
-    check, # a function from the unpacked folder to what is wrong with it, or an empty string
+    arch: Path, # A gzipped tar; deleted when it is no good
+    dest: Path, # Does not exist yet
+    check, # A function from the unpacked folder to what is wrong with it, or an empty string
 ):
     "Unpack `arch` to `dest`, whole or not at all."
     part = dest.with_name(f'.{dest.name}.part')
@@ -109,8 +109,8 @@ def _reason(
 def _fetch(
     d: FastDownload,
     url: str,
-    arch: Path, # where the archive goes
-    ways_out: str, # what to do without a network
+    arch: Path, # Where the archive goes
+    ways_out: str, # What to do without a network
 ):
     "Bring the archive at `url` to `arch`, unless it is there and is the one that fastai knows."
     if arch.exists() and d.check(url, arch): return
@@ -154,11 +154,11 @@ def _bring(d, url, arch, dest, check, ways_out):
 
 # %% ../nbs/00_data.ipynb #77ef094a
 def untar_safely(
-    url: str, # a gzipped tar
-    c_key: str = 'data', # the folder of fastai's config to unpack into: 'data' or 'model'
-    check=lambda folder: '', # from the unpacked folder to what is wrong with it, or an empty string
-    otherwise: str = 'unpack it elsewhere and pass that folder', # what to do without the archive, for the error message
-) -> Path: # the folder that `untar_data` makes, named after the archive
+    url: str, # A gzipped tar
+    c_key: str = 'data', # The folder of fastai's config to unpack into: 'data' or 'model'
+    check=lambda folder: '', # From the unpacked folder to what is wrong with it, or an empty string
+    otherwise: str = 'unpack it elsewhere and pass that folder', # What to do without the archive, for the error message
+) -> Path: # The folder that `untar_data` makes, named after the archive
     "The folder of the archive at `url`: as it is if it is there, else downloaded and unpacked, whole or not at all."
     d = FastDownload(fastai_cfg(), module=fastai.data)
     arch = d.arch_path()/urldest(url)
@@ -175,7 +175,7 @@ IMDB_REVIEWS = {'train/pos': 12_500, 'train/neg': 12_500, 'test/pos': 12_500, 't
 # %% ../nbs/00_data.ipynb #835322bc
 def _imdb_fault(
     path: Path,
-    counts: dict = None, # reviews in each folder, or None for at least one in each
+    counts: dict = None, # Reviews in each folder, or None for at least one in each
 ) -> str:
     "What keeps `path` from being a folder of IMDb, or an empty string."
     for folder in IMDB_REVIEWS:
@@ -186,8 +186,8 @@ def _imdb_fault(
 
 # %% ../nbs/00_data.ipynb #79424d69
 def untar_imdb(
-    url: str = None, # an archive in IMDb's layout; None is `URLs.IMDB`
-) -> Path: # its folder in fastai's data folder: train/{pos,neg}, test/{pos,neg}, unsup
+    url: str = None, # An archive in IMDb's layout; None is `URLs.IMDB`
+) -> Path: # Its folder in fastai's data folder: train/{pos,neg}, test/{pos,neg}, unsup
     "The folder of IMDb, as `untar_data(URLs.IMDB)` makes it; downloaded only if it is not there."
     url = url or URLs.IMDB
     check = partial(_imdb_fault, counts=IMDB_REVIEWS if url==IMDB_URL else None)
@@ -213,7 +213,7 @@ def _pair_fault(
 
 # %% ../nbs/00_data.ipynb #aa883ccd
 def untar_wt103(
-    url: str = None, # an archive of a .pth and a .pkl file; None is `URLs.WT103_FWD`, the model that reads forwards
+    url: str = None, # An archive of a .pth and a .pkl file; None is `URLs.WT103_FWD`, the model that reads forwards
 ) -> tuple: # (Path of the .pth, Path of the .pkl); neither is opened
     "The weights and the vocabulary of a pretrained model, where `language_model_learner` looks for them."
     path = untar_safely(url or URLs.WT103_FWD, c_key='model', check=_pair_fault,
@@ -223,8 +223,8 @@ def untar_wt103(
 
 # %% ../nbs/00_data.ipynb #f0c701fa
 def review_folders(
-    path, # a folder
-) -> list: # of str; None where `path` has not all three
+    path, # A folder
+) -> list: # Of str; None where `path` has not all three
     "The names of IMDb's three folders if `path` has them, else None: the `folders` of `get_text_files`."
     folders = ['train', 'test', 'unsup']
     return folders if all((Path(path)/o).is_dir() for o in folders) else None
@@ -243,9 +243,9 @@ def _text_files(path, folders):
             yield from (Path(at, o) for o in files if o[0] != '.' and o.lower().endswith('.txt'))
 
 def review_files(
-    path, # a folder of .txt files, at any depth; files and folders whose names begin with a dot are left out
-    folders: list = None, # those in `path` to look in, of str; None: IMDb's three where they are there, else all
-) -> list: # an `L` of Path, in the order of their names, the same on every machine; never empty
+    path, # A folder of .txt files, at any depth; files and folders whose names begin with a dot are left out
+    folders: list = None, # Those in `path` to look in, of str; None: IMDb's three where they are there, else all
+) -> list: # An `L` of Path, in the order of their names, the same on every machine; never empty
     "The review files in `path`."
     path = Path(path)
     if not path.is_dir(): raise FileNotFoundError(f'there is no folder {path}: give one with reviews in .txt files')
@@ -257,9 +257,9 @@ def review_files(
 
 # %% ../nbs/00_data.ipynb #461be129
 def read_review(
-    file, # a text file
+    file, # A text file
     errors: str = 'strict', # 'strict', or what `bytes.decode` does with what is not UTF-8: 'replace', 'ignore', ...
-) -> str: # with '\n' for every line end; '' for an empty file
+) -> str: # With '\n' for every line end; '' for an empty file
     "The text of `file`; a ValueError that names the place if it is not plain UTF-8."
     codecs.lookup_error(errors)
     if not stat.S_ISREG(os.stat(file).st_mode): raise ValueError(f'{file} is a folder, a pipe or a device: give plain files')
@@ -273,9 +273,9 @@ def read_review(
 
 # %% ../nbs/00_data.ipynb #865ed3bd
 def read_reviews(
-    files: list, # text files, such as `review_files` lists; any iterable
-    errors: str = 'strict', # as in `read_review`
-) -> list: # of str, a text for each file
+    files: list, # Text files, such as `review_files` lists; any iterable
+    errors: str = 'strict', # As in `read_review`
+) -> list: # Of str, a text for each file
     "The texts of all `files`; a ValueError names the first one that is not plain UTF-8."
     files = list(files)
     return [read_review(o, errors) for o in (progress_bar(files, leave=False) if len(files) > 10_000 else files)]

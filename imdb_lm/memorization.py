@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from fastcore.meta import delegates
 
-from .checks import check_whole
+from .checks import BELOW_1, check_number, check_whole
 from .generate import Writing, _as_list
 from .model import LanguageModel
 from .text import join_review
@@ -121,7 +121,7 @@ def corpus_index(
     text_col: str = 'text', # The column of texts, where the corpus is a table
 ) -> CopyIndex: # Of all that was not held out
     "An index of the texts that a model was trained on"
-    if not 0 <= valid_pct < 1: raise ValueError(f'valid_pct={valid_pct!r} leaves no training text to look for copies in: give the share that was held out, below 1')
+    check_number('valid_pct', valid_pct, 'the share that was held out, from 0 to below 1, as 1 leaves no training text to look for copies in', most=BELOW_1)
     from fastai.data.transforms import RandomSplitter
     from imdb_lm.cache import cached_tokens
     from imdb_lm.data import review_files

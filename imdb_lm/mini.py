@@ -15,8 +15,8 @@ from random import Random
 
 # %% ../nbs/00a_mini.ipynb #6ab9d40c
 def parse_grammar(
-    text: str, # sections `[name]`, or `[*name]` for what is chosen once per review, above their alternatives; lines that begin with # are left out
-) -> tuple: # dict of name -> list of alternatives, str as written; set of the names with a star
+    text: str, # Sections `[name]`, or `[*name]` for what is chosen once per review, above their alternatives; lines that begin with # are left out
+) -> tuple: # Dict of name -> list of alternatives, str as written; set of the names with a star
     "The sections of a grammar; a ValueError for a section that is there twice, or a line above the first."
     rules, once, name = {}, set(), None
     for line in map(str.strip, text.splitlines()):
@@ -74,8 +74,8 @@ _vowel   = re.compile(r'(?!uni[^mn]|us[aeu]|eu|one\b|one-|once|ut[io])[aeiou]|ho
 _start   = re.compile(r'(^|[.!?]["\')]*\s+|<br /><br />)(["\'(]*)([a-z])')
 
 def tidy(
-    text: str, # as expanded: *a* everywhere, no capitals but those of names
-) -> str: # with *a* or *an*, and a capital at the start of each sentence
+    text: str, # As expanded: *a* everywhere, no capitals but those of names
+) -> str: # With *a* or *an*, and a capital at the start of each sentence
     "Put right what depends on the neighbouring words."
     text = _article.sub(lambda m: m[1] + 'n'*bool(_vowel.match(m[2])), text)
     return _start.sub(lambda m: m[1] + m[2] + m[3].upper(), text)
@@ -84,8 +84,8 @@ def tidy(
 _shape = [(0., 36), (.1, 89), (.5, 175), (.9, 455), (.99, 932), (1., 1500)] # quantile, words of IMDb's reviews
 
 def review_words(
-    u: float, # a quantile, 0 to 1
-) -> int: # words, split at blanks: 18 to 750
+    u: float, # A quantile, 0 to 1
+) -> int: # Words, split at blanks: 18 to 750
     "The length of the review at a quantile: half of IMDb's."
     if not 0 <= u <= 1: raise ValueError(f'u={u!r} cannot be: it is a quantile, from 0 to 1')
     i = min(bisect.bisect_right([q for q, _ in _shape], u), len(_shape)-1)
@@ -94,10 +94,10 @@ def review_words(
 
 # %% ../nbs/00a_mini.ipynb #6bb510ef
 def write_review(
-    writer: Writer, # of a grammar with `opening`, `start`, `point` and `closing`
-    n_words: int, # about so many words
+    writer: Writer, # Of a grammar with `opening`, `start`, `point` and `closing`
+    n_words: int, # About so many words
     **given: str, # what is decided already, e.g. `stance='pos'`, `rating='9'`
-) -> str: # one review, with `<br /><br />` between paragraphs
+) -> str: # One review, with `<br /><br />` between paragraphs
     "One review of about the wanted length."
     writer.said = dict(given)
     text, closing = writer.expand('opening'), writer.expand('closing')
@@ -119,9 +119,9 @@ _folders = {'train/pos': 250, 'train/neg': 250, 'test/pos': 250, 'test/neg': 250
 _edition = 1 # to be raised when this module writes other reviews from the same grammar
 
 def mini_texts(
-    folders: dict=_folders, # folder -> how many reviews; its name ends in `pos` or `neg`, or is `unsup`
-    seed: int=42, # any integer
-) -> Iterator: # pairs of str: the name of a file within the corpus, its text
+    folders: dict=_folders, # Folder -> how many reviews; its name ends in `pos` or `neg`, or is `unsup`
+    seed: int=42, # Any integer
+) -> Iterator: # Pairs of str: the name of a file within the corpus, its text
     "The reviews of the bundled corpus, one after the other."
     writer = Writer(parse_grammar(mini_grammar()), seed)
     for folder, n in folders.items():
@@ -168,8 +168,8 @@ def _put(new: Path, # a whole corpus, in a temporary folder
 
 # %% ../nbs/00a_mini.ipynb #df966e13
 def mini_reviews(
-    dest: Path=None, # the corpus folder; None: `mini_reviews` in fastai's data folder (FASTAI_HOME is honoured)
-) -> Path: # the same folder, with train/pos, train/neg, test/pos, test/neg and unsup as in IMDb
+    dest: Path=None, # The corpus folder; None: `mini_reviews` in fastai's data folder (FASTAI_HOME is honoured)
+) -> Path: # The same folder, with train/pos, train/neg, test/pos, test/neg and unsup as in IMDb
     "The bundled corpus of movie reviews, made on first use."
     if dest is None:
         from fastai.data.external import fastai_path

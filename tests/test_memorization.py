@@ -75,7 +75,7 @@ def test_the_held_out_are_not_in_it(corpus, reviews):
     assert corpus_index(reviews, 0.2, seed=3).longest_copies(out) == index.longest_copies(out)
 
 
-@pytest.mark.parametrize('pct', [1, 1., -.1, 2])
+@pytest.mark.parametrize('pct', [1, 1., -.1, 2, 'a tenth', float('nan')])
 def test_nothing_left_to_look_at(corpus, pct):
     with pytest.raises(ValueError, match='valid_pct=.*leaves no training text'): corpus_index(corpus, pct)
 
