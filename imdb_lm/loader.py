@@ -33,7 +33,7 @@ from pandas.api.types import is_list_like
 
 from .cache import Corpus, cached_tokens
 from .checks import ABOVE_0, BELOW_1, check_number, check_whole
-from .data import read_review, read_reviews, review_files
+from .data import fastai_folder, read_review, read_reviews, review_files
 from .labels import column_labels, file_stars, known_labels, mark_all
 from .tokens import BOS, FLD, PAD, SPECIAL_TOKENS, UNK, tokenize
 
@@ -115,7 +115,9 @@ def corpus_labels(
 def tokens_folder(
 ) -> Path: # In FASTAI_HOME, `~/.fastai` unless set otherwise
     "The folder of token caches"
-    try: home = fastai_cfg().config_path
+    try:
+        fastai_folder('data') # are there settings that can be read?
+        home = fastai_cfg().config_path
     except OSError: home = os.environ.get('FASTAI_HOME', '~/.fastai') # fastai cannot write its settings there: `cached_tokens` warns of it
     return Path(home).expanduser()/'tokens'
 

@@ -149,6 +149,10 @@ def _is_whole(path: Path) -> bool: # whether all reviews of this edition are the
     return {f: len(s) for f, s in sizes.items()} == _folders and sum(map(sum, sizes.values())) == about.get('bytes')
 
 # %% ../nbs/00a_mini.ipynb #49278718
+def _foreign(path: Path) -> Path: # the first file in a corpus that was not written here; None where all were
+    ours = lambda o: o.parent.relative_to(path).as_posix() in _folders and re.fullmatch(r'\d+_\d+\.txt', o.name)
+    return next((o for o in sorted(path.rglob('*')) if not o.is_dir() and o != path/'about.json' and not ours(o)), None)
+
 def _write_corpus(path: Path): # a folder that is not there yet
     n_bytes = 0
     for folder in _folders: (path/folder).mkdir(parents=True)
@@ -172,12 +176,14 @@ def mini_reviews(
 ) -> Path: # The same folder, with train/pos, train/neg, test/pos, test/neg and unsup as in IMDb
     "The bundled corpus of movie reviews, made on first use."
     if dest is None:
-        from fastai.data.external import fastai_path
-        dest = fastai_path('data')/'mini_reviews'
+        from imdb_lm.data import fastai_folder
+        dest = fastai_folder('data')/'mini_reviews'
     dest = Path(dest)
     if _is_whole(dest): return dest
     if dest.exists() and not _read_about(dest) and (not dest.is_dir() or any(dest.iterdir())):
         raise ValueError(f'{dest} exists and is not a corpus that mini_reviews made: choose another folder or move it away.')
+    if dest.exists() and (file := _foreign(dest)):
+        raise ValueError(f'{dest} is an old or damaged corpus, which would be made anew, but {file.relative_to(dest)} in it is not of mini_reviews: move it away, or choose another folder.')
     dest.parent.mkdir(parents=True, exist_ok=True)
     tmp = Path(tempfile.mkdtemp(prefix=f'.{dest.name}-', dir=dest.parent))
     try:

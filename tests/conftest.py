@@ -30,8 +30,8 @@ def tokens_folder(tmp_path_factory):
 
 
 class Site:
-    "What the server sends (`files`: name -> bytes), what it was asked for (`asked`), what it sends half of (`cut`)"
-    def __init__(self): self.files, self.asked, self.cut = {}, [], set()
+    "What the server sends (`files`: name -> bytes), what it was asked for (`asked`), what it sends half of (`cut`), what without its size (`unsized`)"
+    def __init__(self): self.files, self.asked, self.cut, self.unsized = {}, [], set(), set()
 
     def url(self, name): return f'http://127.0.0.1:{self.port}/{name}'
 
@@ -48,7 +48,7 @@ def site():
             body = site.files.get(name)
             if body is None: return self.send_error(404)
             self.send_response(200)
-            self.send_header('Content-Length', str(len(body)))
+            if name not in site.unsized: self.send_header('Content-Length', str(len(body)))
             self.end_headers()
             self.wfile.write(body[:len(body)//2] if name in site.cut else body)
 

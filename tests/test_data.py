@@ -19,7 +19,9 @@ from fastai.data.external import URLs, untar_data
 from fastai.data.transforms import get_text_files
 
 import imdb_lm.data as data
-from imdb_lm.data import read_review, read_reviews, review_files, review_folders, untar_imdb, untar_wt103
+from imdb_lm.data import fastai_folder, read_review, read_reviews, review_files, review_folders, untar_imdb, untar_wt103
+from imdb_lm.loader import tokens_folder
+from imdb_lm.mini import mini_reviews
 
 LAYOUT = ['train/pos', 'train/neg', 'test/pos', 'test/neg', 'unsup']
 
@@ -176,6 +178,8 @@ BAD = { # the member, and what the error says about it
     'fifo':            (member('imdb/unsup/p.txt', type=tarfile.FIFOTYPE), ODD),
     'device':          (member('imdb/unsup/d.txt', type=tarfile.CHRTYPE), ODD),
     'deep':            (member('imdb/' + 'a/'*50 + 'd.txt'), 'is more than 50 folders deep'),
+    'long':            (member('imdb/' + 'a'*256), 'has too long a name'),
+    'very long':       (member('imdb/' + f'{"b"*200}/'*20), 'has too long a name'),
     'sparse':          (member('imdb/unsup/s.txt', type=tarfile.GNUTYPE_SPARSE), ODD),
 }
 
@@ -185,7 +189,7 @@ def test_hostile_member(bad, site, fastai_home, tmp_path):
     (m, text), why = BAD[bad]
     name = m.name.replace('/tmp/', f'{tmp_path}/')
     fails(site, [*imdb(), member(name, text, m.type, m.linkname), member('imdb/after.txt', b'more')],
-          re.escape(f'{name!r} {why}'))
+          re.escape(f'{name!r:.200} {why}'))
     assert leftovers(fastai_home) == []
     assert not [o for o in tmp_path.rglob('*escaped*')]
     site.files['imdb.tgz'] = tgz(imdb())
@@ -212,13 +216,37 @@ def test_too_many_bytes(site, fastai_home, monkeypatch):
     assert leftovers(fastai_home) == []
 
 
+def test_a_download_without_end(site, fastai_home, monkeypatch, capsys):
+    "Neither the disk nor the terminal is filled by a site that does not say how much it sends"
+    site.files['imdb.tgz'], site.unsized = tgz(imdb(n=40)), {'imdb.tgz'}
+    monkeypatch.setattr(data, 'MAX_BYTES', len(site.files['imdb.tgz'])//2)
+    with pytest.raises(ValueError, match='imdb.tgz sends over [0-9,]+ bytes, more than any archive used here has'): untar_imdb(site.url('imdb.tgz'))
+    assert leftovers(fastai_home) == []
+    monkeypatch.undo()
+    monkeypatch.setenv('FASTAI_HOME', str(fastai_home))
+    assert len(review_files(untar_imdb(site.url('imdb.tgz')))) == 200
+    assert len(capsys.readouterr().out) < 30_000
+
+
+@pytest.mark.parametrize('content', [b'', b'no section', b'\xff\xfe', b'[DEFAULT]\nversion = 2\n'])
+def test_settings_of_fastai_that_are_damaged(fastai_home, content):
+    fastai_home.mkdir()
+    (fastai_home/'config.ini').write_bytes(content)
+    for f in untar_imdb, mini_reviews, tokens_folder:
+        with pytest.raises(ValueError, match='config.ini holds no settings of fastai: delete it'): f()
+    assert (fastai_home/'config.ini').read_bytes() == content
+    (fastai_home/'config.ini').unlink()
+    assert fastai_folder('data') == fastai_home/'data'
+
+
 def test_too_many_members(site, fastai_home, monkeypatch):
-    monkeypatch.setattr(data, 'MAX_MEMBERS', 16)
+    monkeypatch.setattr(data, 'MAX_MEMBERS', 25) # 16 files, 9 folders
     site.files['whole.tgz'] = tgz(imdb())
     assert untar_imdb(site.url('whole.tgz')).exists()
     shutil.rmtree(fastai_home)
-    fails(site, [*imdb(), member('imdb/last.txt')], "'imdb/last.txt' is one more than 16")
+    fails(site, [*imdb(), member('imdb/last.txt')], "'imdb/last.txt' it unpacks to over 25 files and folders")
     assert leftovers(fastai_home) == []
+    fails(site, [*imdb(n=1), member('imdb/' + 'a/'*18 + 'deep.txt')], "deep.txt' it unpacks to over 25 files and folders")
 
 
 def headers(n, size, type=tarfile.GNUTYPE_LONGNAME, text=b'\0'):
@@ -468,6 +496,16 @@ def test_links_are_followed_but_not_in_a_circle(corpus):
     (corpus/'more'/'up').symlink_to('..')
     assert [str(o) for o in review_files(corpus)] == before
     assert len(before) == 12
+
+
+def test_links_that_lead_to_each_other(tmp_path, monkeypatch):
+    "Each of seven folders links to all others: nearly 14,000 ways"
+    monkeypatch.setattr(data, 'MAX_BY_LINKS', 300)
+    for a in 'abcdefg':
+        (tmp_path/a).mkdir()
+        (tmp_path/a/'review.txt').write_text('A review')
+        for b in 'abcdefg': (tmp_path/a/b).symlink_to(f'../{b}')
+    with pytest.raises(ValueError, match='has links that lead to over 300 folders, or to some of them in many ways'): review_files(tmp_path)
 
 
 def test_no_review_files(tmp_path):

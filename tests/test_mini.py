@@ -1,5 +1,5 @@
 "The bundled reviews: what the folder holds, that it is the same everywhere, and what happens when something is in the way."
-import hashlib, json, re
+import hashlib, json, re, shutil
 from collections import Counter
 import pytest
 from imdb_lm import mini
@@ -165,10 +165,8 @@ def test_second_call_rewrites_nothing(few, tmp_path):
     assert mini_reviews(str(path)) == path
     assert states(path) == before and [p.name for p in path.parent.iterdir()] == ['er']
 
-def test_default_is_fastais_data_folder(few, tmp_path, monkeypatch):
-    import fastai.data.external as external
-    monkeypatch.setattr(external, 'fastai_path', lambda folder: tmp_path/folder)
-    assert mini_reviews() == tmp_path/'data'/'mini_reviews'
+def test_default_is_fastais_data_folder(few, fastai_home):
+    assert mini_reviews() == fastai_home/'data'/'mini_reviews'
 
 def test_broken_build_leaves_nothing(few, tmp_path, monkeypatch):
     def dies(folders):
@@ -189,14 +187,14 @@ def test_broken_rebuild_keeps_the_old_folder(few, tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt): mini_reviews(path)
     assert len(list(path.rglob('*.txt'))) == 15 and list(tmp_path.iterdir()) == [path]
 
-@pytest.mark.parametrize('harm', ['missing', 'short', 'extra', 'edition', 'folder'])
+@pytest.mark.parametrize('harm', ['missing', 'short', 'extra', 'edition', 'empty'])
 def test_damaged_folder_is_made_again(few, tmp_path, harm):
     path, about = mini_reviews(tmp_path/'mini'), tmp_path/'mini'/'about.json'
     if harm == 'missing': next((path/'test'/'neg').iterdir()).unlink()
     if harm == 'short': (path/'unsup'/'5_0.txt').write_text('')
     if harm == 'extra': (path/'unsup'/'5000_0.txt').write_text('not ours')
     if harm == 'edition': about.write_text(about.read_text().replace('"edition": "', '"edition": "0'))
-    if harm == 'folder': (path/'unsup').rename(path/'unsupervised')
+    if harm == 'empty': shutil.rmtree(path/'unsup')
     assert texts(mini_reviews(path)) == few
     assert list(tmp_path.iterdir()) == [path]
 
@@ -213,6 +211,18 @@ def test_file_in_the_way_is_refused(tmp_path):
     (tmp_path/'mini').write_text('precious')
     with pytest.raises(ValueError, match='choose another folder'): mini_reviews(tmp_path/'mini')
     assert (tmp_path/'mini').read_text() == 'precious'
+
+@pytest.mark.parametrize('name', ['notes/thesis.md', 'train/pos/mine.txt', 'models/best.pth', 'unsup/sub/1_0.txt'])
+def test_what_somebody_put_beside_the_reviews_is_not_lost(few, tmp_path, name):
+    path = mini_reviews(tmp_path/'mini')
+    file = path/name
+    file.parent.mkdir(exist_ok=True)
+    file.write_text('precious')
+    next((path/'test'/'neg').iterdir()).unlink()
+    with pytest.raises(ValueError, match=f'{name} in it is not of mini_reviews: move it away'): mini_reviews(path)
+    assert file.read_text() == 'precious'
+    file.rename(tmp_path/'moved')
+    assert texts(mini_reviews(path)) == few
 
 def test_empty_folder_is_filled(few, tmp_path):
     (tmp_path/'mini').mkdir()
