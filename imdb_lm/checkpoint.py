@@ -262,6 +262,7 @@ def _signals(handler):
 
 # %% ../nbs/05a_checkpoint.ipynb #8c54b857
 SHORTEST, SPARING = 60, 150 # Between two checkpoints, the ends of epochs aside: seconds at least, and how many times what the last one took
+_ABOUT = dict(run=dict, place=list, step=int, rows=list, random=list, optimizer=dict) # some of what is told of every run
 
 class Checkpointer(Callback):
     "Keeps checkpoints of a training in a folder, and goes on from the newest one"
@@ -302,7 +303,9 @@ class Checkpointer(Callback):
     def _read(self):
         found = checkpoints(self.folder)
         for path in found:
-            try: self.tensors, self.about = read_checkpoint(path)
+            try:
+                self.tensors, self.about = read_checkpoint(path)
+                if not all(isinstance(self.about.get(k), kind) for k,kind in _ABOUT.items()): raise ValueError(f'{path} is damaged: about.json tells of no run')
             except ValueError as e:
                 if path == found[-1]: raise ValueError(f'{e}; none is left before it: delete {self.folder} to begin anew') from None
                 print(f'{e}: going on from the one before.', file=sys.stderr)

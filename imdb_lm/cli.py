@@ -55,7 +55,11 @@ def _shared(f):
         with together(): f(*args, **kwargs)
     return inner
 
-def _several(): return int(os.environ.get('WORLD_SIZE', 1)) > 1
+def _several():
+    "Has a launcher started other processes of this command?"
+    n = os.environ.get('WORLD_SIZE') or '1'
+    if not n.isdecimal(): raise ValueError(f'WORLD_SIZE={n!r} is no number of processes: unset it, or let torchrun or accelerate launch set it')
+    return int(n) > 1
 
 def _give_up_stdout():
     "What is still to be written goes nowhere: else Python would complain once more when it ends"
@@ -68,10 +72,14 @@ def _fail(message, code):
     _complain(message)
     raise typer.Exit(code)
 
+def _seen(text, stream=None):
+    "`text` as it may be shown: what would command a terminal is left out, if one reads `stream` (or stdout)"
+    return re.sub(r'[^\n\t -~\xa0-\U0010ffff]', '', text) if (stream or sys.stdout).isatty() else text
+
 def _complain(message):
     from rich.console import Console
     from rich.text import Text
-    Console(stderr=True, soft_wrap=True).print(Text.assemble(('imdb_lm:', 'bold red'), f' {message}'))
+    Console(stderr=True, soft_wrap=True).print(Text.assemble(('imdb_lm:', 'bold red'), _seen(f' {message}', sys.stderr)))
 
 # %% ../nbs/08_cli.ipynb #93de5e96
 ANSWERS = 'generate', 'evaluate', 'classify', 'demo' # their result is what they print
@@ -132,7 +140,9 @@ _UsageError = typer.BadParameter.__base__ # of click, or of the copy of click th
 def main():
     "What the command `imdb_lm` runs"
     filterwarnings('ignore', '`torch.jit.script` is deprecated') # by fastai's decorators: whoever types can do nothing about it
-    if os.environ.get('RANK', '0') != '0': _give_up_stdout() # of several processes the first one speaks
+    try: several = _several()
+    except ValueError as e: sys.exit(_complain(e) or 1)
+    if several and os.environ.get('RANK', '0') != '0': _give_up_stdout() # of several processes the first one speaks
     try: sys.exit(app(standalone_mode=False) or 0)
     except _UsageError as e:
         if len(sys.argv) < 2: e.show() # the help
@@ -268,7 +278,8 @@ def train(
     Example: imdb_lm train --data my_texts --out my_model
     """
     from imdb_lm.model import check_recipe, check_target
-    check_target(out)
+    target = check_target(out)
+    if checkpoint and target in (o := Path(os.path.realpath(checkpoint)), *o.parents): raise ValueError(f'{checkpoint} is in the model folder {out}, which is written whole at the end: name a folder for checkpoints beside it')
     plan = _recipe(recipe, frozen_epochs=frozen_epochs, frozen_lr=frozen_lr, epochs=epochs, lr=lr)
     check_recipe(**{**_RECIPES['post'], **plan})
     rows = _rows(bs)
@@ -316,11 +327,14 @@ def _dry_run(learn, epochs, steps=6):
            *_peak(), ('disk', f'{size/2**20:,.0f} MB', 'for the model folder'))
 
 # %% ../nbs/08_cli.ipynb #b118685f
+def _piped():
+    "The lines that come through a pipe, if there is one"
+    try: return [] if sys.stdin is None or sys.stdin.isatty() else sys.stdin.read().splitlines()
+    except UnicodeDecodeError: raise ValueError('what comes through the pipe is not UTF-8: convert it') from None
+
 def _prompts(args):
     "The prompts from the arguments, else from a pipe, else the beginning of a review"
-    if args: return args
-    piped = [] if sys.stdin is None or sys.stdin.isatty() else sys.stdin.read().splitlines()
-    return piped or ['']
+    return args or _piped() or ['']
 
 # %% ../nbs/08_cli.ipynb #a6005785
 def _or_starter(model):
@@ -331,10 +345,6 @@ def _or_starter(model):
     return model or STARTER
 
 # %% ../nbs/08_cli.ipynb #a520da8d
-def _seen(text):
-    "`text` as it may be shown: what would command a terminal is left out, if one reads"
-    return re.sub(r'[^\n\t -~\xa0-\U0010ffff]', '', text) if sys.stdout.isatty() else text
-
 def _show(pieces):
     "Print pieces of text as they come; they end with an empty line, whatever ends them"
     try:
@@ -442,7 +452,7 @@ def _blind(lm, texts, seed):
     "Openings on the terminal, answers from it or from a pipe, the score at the end"
     from imdb_lm.blind import blind_test, openings, tell_score
     shown = openings(lm, texts, seed=seed)
-    print(tell_score(blind_test(shown), shown))
+    print(tell_score(blind_test(shown, say=lambda o: print(_seen(o))), shown))
 
 def _report(lm, texts, data, valid_pct, seed, text_col, folder):
     "Write the report, and return the model's figures"
@@ -507,9 +517,8 @@ def _texts(args):
         try: return Path(o).read_text(encoding='utf-8') if is_file else o
         except UnicodeDecodeError: raise ValueError(f'{o} is not UTF-8: convert it') from None
     if args: return list(map(text, args))
-    piped = [] if sys.stdin is None or sys.stdin.isatty() else [o for o in sys.stdin.read().splitlines() if o.strip()]
-    if not piped: raise ValueError('no text to judge: give texts, files, or lines through a pipe')
-    return piped
+    if piped := [o for o in _piped() if o.strip()]: return piped
+    raise ValueError('no text to judge: give texts, files, or lines through a pipe')
 
 # %% ../nbs/08_cli.ipynb #7e2cc04d
 @command

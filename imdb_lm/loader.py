@@ -58,6 +58,7 @@ def as_source(
     path = Path(path)
     if path.is_dir(): return path
     if (suffix := path.suffix.lower()) not in _readers: raise ValueError(f'{path} is no table that can be read: use one of {", ".join(_readers)}, or a folder of .txt files')
+    if not path.is_file(): raise ValueError(f'{path} is a pipe or a device: give a plain file')
     try: return _readers[suffix](path)
     except ImportError: raise ImportError(f'{path} cannot be read without pyarrow: pip install pyarrow, or write the table as .csv or .jsonl') from None
     except (ValueError, RecursionError) as e:
@@ -86,7 +87,8 @@ def table_texts(
         return list(map(' '.join, zip(*fields)))
     texts = _field(table, text_col)
     for i,t in enumerate(texts):
-        if not isinstance(t, str): raise ValueError(f'row {i} holds {t!r} where a text should be: drop the row, or fill it')
+        if not isinstance(t, str): raise ValueError(f'row {i} holds {t!r:.60} where a text should be: drop the row, or fill it')
+        if '\0' in t: raise ValueError(f'row {i} has a NUL character at place {t.index(chr(0)):,} of its text: take it out')
     return texts
 
 # %% ../nbs/02_loader.ipynb #f3eab6f6

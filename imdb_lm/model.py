@@ -166,6 +166,8 @@ def check_target(
     "Can a model be written to `folder`, and is nothing lost by it? Worth asking before hours of training"
     target = Path(os.path.realpath(folder))
     if str(folder).startswith(HUB[:-1]): raise ValueError(f'{folder} is no folder but a name on the Hub: write a folder, and let `imdb_lm push` upload it')
+    try: os.fspath(target).encode()
+    except UnicodeEncodeError: raise ValueError(f'{str(folder)!a} is not UTF-8, and the files of a model cannot be read under such a name: name another folder') from None
     if target.exists() and not target.is_dir(): raise FileExistsError(f'{folder} is a file: name a folder for the model')
     if os.path.ismount(target) or target in (Path.cwd(), *Path.cwd().parents):
         raise FileExistsError(f'{folder} cannot be replaced while it is in use: name a new folder in it')

@@ -18,7 +18,7 @@ from torch import distributed
 @contextmanager
 def together():
     "Meet the other processes of the launch, if there are any, each at a GPU of its own where there are GPUs"
-    if int(os.environ.get('WORLD_SIZE', 1)) < 2 or distributed.is_initialized(): return (yield)
+    if int(os.environ.get('WORLD_SIZE') or 1) < 2 or distributed.is_initialized(): return (yield)
     if torch.cuda.is_available(): torch.cuda.set_device(int(os.environ.get('LOCAL_RANK', 0)))
     distributed.init_process_group('gloo')
     try: yield

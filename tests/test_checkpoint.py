@@ -373,6 +373,16 @@ def test_a_damaged_checkpoint_is_passed_over(reviews, alone, tmp_path, capsys, n
     assert 'is damaged' in (err := capsys.readouterr().err) and 'going on from the one before' in err
 
 
+@pytest.mark.parametrize('about', [{}, {'run': None}, {'place': 3}, {'rows': {}}, {'optimizer': []}])
+def test_a_checkpoint_that_tells_of_no_run_is_passed_over(reviews, alone, tmp_path, capsys, about):
+    fit(learner(reviews), tmp_path)
+    file = checkpoints(tmp_path)[0]/'about.json'
+    was = json.loads(file.read_text())
+    file.write_text(json.dumps({**was, **about} if about else {'format': was['format']}))
+    same(result(fit(learner(reviews), tmp_path)), alone)
+    assert 'about.json tells of no run: going on from the one before' in capsys.readouterr().err
+
+
 def test_only_damaged_checkpoints(reviews, tmp_path):
     fit(learner(reviews), tmp_path)
     for o in checkpoints(tmp_path): spoil(o, 'about.json')

@@ -27,6 +27,7 @@ import command
 import imdb_lm.cli as cli
 import imdb_lm.loader as loader
 from imdb_lm import __version__
+from imdb_lm.blind import Opening
 from imdb_lm.card import PROMPTS
 from imdb_lm.model import FILES, load_lm
 
@@ -636,6 +637,59 @@ def test_a_vocabulary_that_commands_terminals(typed, model_folder, tmp_path):
         shown = in_a_terminal('generate', '', *how, '--n', n)[0]
         assert '[2J' in shown and not {'\x1b', '\x9b'} & set(shown)
     assert '\x1b[2J' in typed('generate', '', *how)[1]
+
+
+@pytest.fixture
+def terminal(monkeypatch):
+    "stdout and stderr as if they were terminals"
+    class Terminal(io.StringIO):
+        encoding = 'utf-8'
+        def isatty(self): return True
+    def terminal(name):
+        monkeypatch.setattr(sys, name, Terminal())
+        return getattr(sys, name)
+    return terminal
+
+
+def test_openings_that_command_terminals(terminal, lm, monkeypatch):
+    monkeypatch.setattr('imdb_lm.blind.openings', lambda *args, **kwargs: [Opening('A \x1b[2Jfilm', True)])
+    monkeypatch.setattr(sys, 'stdin', io.StringIO('r\n'))
+    out = terminal('stdout')
+    cli._blind(lm, [], 1)
+    assert 'A [2Jfilm' in out.getvalue() and '1 of 1 right' in out.getvalue() and '\x1b' not in out.getvalue()
+
+
+def test_errors_that_command_terminals(terminal, typed):
+    err = terminal('stderr')
+    cli._complain('it holds a \x1b]0;owned\x07\x9b2J, no model')
+    assert 'it holds a ]0;owned2J, no model' in err.getvalue() and not {'\x07', '\x9b'} & set(err.getvalue()) and '\x1b]' not in err.getvalue()
+
+
+@pytest.mark.parametrize('env', [{'RANK': '1'}, {'RANK': ''}, {'RANK': '1', 'WORLD_SIZE': ''}, {'RANK': 'first', 'WORLD_SIZE': '1'}])
+def test_one_process_speaks_whatever_it_is_called(typed, model_folder, monkeypatch, env):
+    for k,v in env.items(): monkeypatch.setenv(k, v)
+    rc, out, err = typed('generate', 'the movie', '--model', model_folder, '--n-words', 5)
+    assert rc == 0 and out.startswith('the movie')
+
+
+@pytest.mark.parametrize('n', ['two', '-1', '1.5'])
+def test_a_number_of_processes_that_cannot_be(typed, monkeypatch, n):
+    monkeypatch.setenv('WORLD_SIZE', n)
+    one_line(typed('generate'), f"WORLD_SIZE='{n}' is no number of processes: unset it")
+
+
+@pytest.mark.parametrize('read', [cli._prompts, cli._texts])
+def test_a_pipe_that_is_not_utf_8(monkeypatch, read):
+    monkeypatch.setattr(sys, 'stdin', io.TextIOWrapper(io.BytesIO(b'caf\xff\n'), encoding='utf-8', errors='strict'))
+    with pytest.raises(ValueError, match='what comes through the pipe is not UTF-8: convert it'): read([])
+
+
+@pytest.mark.parametrize('checkpoint', ['m', 'm/checkpoints', 'm/a/b', 'link/c'])
+def test_checkpoints_within_the_model(typed, corpus, tmp_path, checkpoint):
+    "The model could not be written where they are"
+    (tmp_path/'link').symlink_to('m')
+    one_line(typed('train', '--data', corpus, '--out', 'm', '--checkpoint', checkpoint, *SMALL), 'is in the model folder m, which is written whole at the end: name a folder for checkpoints beside it')
+    assert [o.name for o in tmp_path.iterdir()] == ['link']
 
 
 def test_ctrl_c_keeps_what_was_shown(model_folder, lm):

@@ -469,6 +469,8 @@ def test_link_to_nowhere(corpus, tmp_path):
     ([''], 'of 1 review none is left for validation: give more reviews'),
     (['']*50, 'the training reviews hold 45 tokens, too few for a batch of 128 rows: lower bs, or give more text'),
     (['Short.']*50, 'the validation reviews hold 20 tokens, too few for a batch of 128 rows: lower bs'),
+    (['A film.', 'A\0B'], 'row 1 has a NUL character at place 1 of its text: take it out'),
+    (['A film.', [7]*100_000], r'row 1 holds \[(7, )+7?,? where a text should be'),
     (['A film.', 5], 'row 1 holds 5 where a text should be: drop the row, or fill it'),
     (['A film.', None], 'row 1 holds None where a text should be: drop the row, or fill it'),
     ([b'A film.'], "row 0 holds b'A film.' where a text should be"),
@@ -508,6 +510,14 @@ def test_no_table(tmp_path, suffix):
     for data in (b'', b'\n', b'text\n', b'{}\n'):
         file.write_bytes(data)
         refuses(lambda: lm_dls(file), 'cannot be read as .*: write it anew|is empty|the table has no columns')
+
+
+@pytest.mark.skipif(not hasattr(os, 'mkfifo'), reason='this system has no named pipes')
+def test_a_table_that_is_no_plain_file_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path/'a.csv')
+    (tmp_path/'b.jsonl').symlink_to('a.csv')
+    (tmp_path/'c.csv').symlink_to('/dev/zero')
+    for name in 'a.csv', 'b.jsonl', 'c.csv': refuses(lambda name=name: lm_dls(tmp_path/name), f'{name} is a pipe or a device: give a plain file')
 
 
 def test_rows_of_unequal_length(tmp_path):

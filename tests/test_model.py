@@ -348,6 +348,13 @@ def test_other_things_are_never_replaced(tmp_path, words, config, weights, names
     assert sorted(o.name for o in (tmp_path/'m').iterdir()) == sorted(names)
 
 
+def test_a_name_that_is_not_utf_8(tmp_path, words, config, weights):
+    "Where the system has such names, safetensors does not read them"
+    with pytest.raises(ValueError, match=r"m\\udce9'.*is not UTF-8.*name another folder") as e: write_model(tmp_path/'m\udce9', weights, words, config)
+    one_sentence(e)
+    assert not list(tmp_path.iterdir())
+
+
 def test_targets_that_cannot_be(tmp_path, monkeypatch, words, config, weights):
     (tmp_path/'file').write_text('Dear mother')
     monkeypatch.chdir(tmp_path)
