@@ -253,8 +253,10 @@ def _on_word(models):
     def run(written, event: gr.EventData):
         if not written: return gr.skip()
         name, label, reviews, _ = written
-        k, i = map(int, event.place.split(','))
-        before, word = mark(''.join(reviews[k][:i]), None if label == 'any' else label), reviews[k][i]
+        try:
+            k, i = map(int, event.place.split(','))
+            before, word = mark(''.join(reviews[k][:i]), None if label == 'any' else label), reviews[k][i]
+        except (AttributeError, TypeError, ValueError, IndexError): return gr.skip() # no click on this page
         with _messages():
             lm = get_lm(models[name])
             return gr.update(value=dict(likely_words(lm, before)), visible=True,
@@ -359,7 +361,7 @@ def launch(
 ) -> gr.Blocks: # The page, with its address in `local_url`
     "Open the page"
     if host is not None and port is not None: _check_port(host, port)
-    page = build_page(folders).queue(max_size=500)
+    page = build_page(folders).queue(max_size=500, api_open=False) # no way around it
     page.launch(server_name=host, server_port=port, theme=_theme(), css=CSS, share=False, ssr_mode=False, footer_links=[],
                 enable_monitoring=False, state_session_capacity=VISITORS, app_kwargs=dict(middleware=[Middleware(Guard, rate=rate)]), quiet=not wait, prevent_thread_lock=not wait)
     return page

@@ -74,7 +74,7 @@ OTHERS = '''The texts are called `{name}`. {counts} What may be done with a mode
 def _part(config, name, *numbers):
     "The part `name` of a configuration, if it holds these numbers; else nothing"
     part = config.get(name)
-    return part if isinstance(part, dict) and all(isinstance(part.get(o), Real) for o in numbers) else {}
+    return part if isinstance(part, dict) and all(isinstance(part.get(o), Real) and -1e300 < part[o] < 1e300 for o in numbers) else {}
 
 def _counts(data): return f'{data["reviews"]:,} reviews, and {data["held_out"]:,} more held out to judge by.' if data else ''
 

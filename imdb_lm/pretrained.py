@@ -19,9 +19,18 @@ from .model import read_weights, write_model
 from .tokens import BOS, PAD, UNK
 
 # %% ../nbs/04c_pretrained.ipynb #0f2e7ae5
-_OPTIMIZER = [L, np.dtype, type(np.dtype('f8')), np.float64(0).__reduce__()[0]] # what an optimizer's state is made of, beside tensors
+def _dtype(*args):
+    if (o := np.dtype(*args)).kind in 'biufc': return o
+    raise ValueError(f'{o} is no kind of number') # one of text or void can be of any size
 
-class _PlainUnpickler(pickle.Unpickler):
+def _scalar(dtype, content):
+    if len(content) == dtype.itemsize: return np.frombuffer(content, dtype)[0]
+    raise ValueError(f'{len(content)} bytes are no {dtype}')
+
+# what an optimizer's state is made of, beside tensors, as numpy 1 and 2 call it
+_OPTIMIZER = [L, type(np.dtype('f8')), (_dtype, 'numpy.dtype'), (_scalar, 'numpy.core.multiarray.scalar'), (_scalar, 'numpy._core.multiarray.scalar')]
+
+class _PlainUnpickler(pickle._Unpickler): # the one in Python: that in C keeps room for as many things as the file says
     def find_class(self, module, name): raise ValueError(f'it wants to run {module}.{name}')
 
 def plain_weights(
@@ -39,7 +48,7 @@ def is_whole(
     w, # Anything that was in a file
 ) -> bool: # Is `w` a tensor of floating point numbers, each of them in the file?
     "Weights that can be copied"
-    return isinstance(w, torch.Tensor) and w.is_floating_point() and w.layout == torch.strided and w.numel()*w.element_size() <= w.untyped_storage().nbytes()
+    return isinstance(w, torch.Tensor) and w.device.type != 'meta' and w.is_floating_point() and w.layout == torch.strided and w.numel()*w.element_size() <= w.untyped_storage().nbytes()
 
 # %% ../nbs/04c_pretrained.ipynb #a9c031eb
 def read_pair(

@@ -338,6 +338,19 @@ def test_words_of_reviews_that_are_not_there(url, event):
     assert ask(url)[0] == 'complete'
 
 
+@pytest.mark.parametrize('place', ['7,7', '0,7', 'x', '0', '0,1,2', '', '9'*5000 + ',0', None, ['0', '1'], 3])
+def test_clicks_that_no_page_sends(folders, place):
+    click = app._on_word(dict(rated=folders[1]))
+    assert click(('rated', 'any', [['The movie', ' was']], ''), SimpleNamespace(place=place)) == gr.skip()
+
+
+def test_there_is_no_way_around_the_queue(url):
+    with urllib.request.urlopen(f'{url}config') as answer: asked = json.load(answer)['dependencies']
+    n = next(i for i,o in enumerate(asked) if o['api_name'] == 'write')
+    body = json.dumps(dict(data=['The movie', *[None]*7], fn_index=n, session_hash='around')).encode()
+    assert status(url, 'gradio_api/run/predict', body, **{'Content-Type': 'application/json'})[0] == 404
+
+
 def test_a_seed_of_its_own(url):
     asked = [ask(url, seed=None)[1][0] for _ in range(2)]
     seeds = [int(re.search(r'seed (\d+)', o)[1]) for o in asked]

@@ -84,7 +84,7 @@ def test_figures_of_a_report(folder, tmp_path):
 
 
 @pytest.mark.parametrize('content', [b'', b'{', b'\xff', b'['*100_000, [], None, 5, {}, dict(figures=FIGURES), dict(command='x'), dict(command='x', figures={}), dict(command='x', figures=[]),
-                                     dict(command='x', figures=None), *[dict(command='x', figures={**FIGURES, k: 'many'}) for k in FIGURES]])
+                                     dict(command='x', figures=None), *[dict(command='x', figures={**FIGURES, k: o}) for k in FIGURES for o in ('many', 10**400, float('nan'))]])
 def test_reports_that_are_none(folder, tmp_path, content):
     for f in (read_report, lambda o: write_card(folder, o)):
         with pytest.raises(ValueError, match='report.json is damaged') as e: f(report(tmp_path, content))

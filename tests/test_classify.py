@@ -199,6 +199,8 @@ def test_a_folder_that_is_not_whole(clas_folder, tmp_path):
     config = json.loads((folder/'config.json').read_text())
     (folder/'config.json').write_text(json.dumps({**config, 'head': [49, 2]}))
     with pytest.raises(ValueError, match='does not fit.*head'): load_clas(folder)
+    (folder/'config.json').write_text(json.dumps({**config, 'head': [1]*20_000 + [2]}))
+    with pytest.raises(ValueError, match='config.json is damaged: head'): load_clas(folder)
     (folder/'config.json').write_text(json.dumps(config))
     (folder/'model.safetensors').write_bytes((folder/'model.safetensors').read_bytes()[:-9])
     with pytest.raises(ValueError, match='is damaged'): load_clas(folder)

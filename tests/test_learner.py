@@ -3,6 +3,7 @@ import io
 import json
 import os
 import pickle
+import resource
 import shutil
 import tarfile
 from contextlib import contextmanager
@@ -563,6 +564,28 @@ def test_missing_pair(pair, make, tmp_path):
 def test_damaged_pth(pair, make, tmp_path, data):
     (tmp_path/'a.pth').write_bytes(data)
     refuses(lambda: make(pretrained=(tmp_path/'a.pth', pair[1])), 'a.pth is damaged, or holds more than plain weights: write it anew')
+
+
+class Call:
+    "What a pickle makes by calling `f`"
+    def __init__(self, f, *args): self.made = f, args
+    def __reduce__(self): return self.made
+
+SCALAR = np.float64(0).__reduce__()[0]
+
+@pytest.mark.parametrize('much', [Call(SCALAR, np.dtype('V60000000')), Call(SCALAR, np.dtype('S60000000')), Call(SCALAR, np.dtype('f8')), Call(SCALAR, np.dtype('f8'), b'1234'),
+                                  Call(torch._utils._rebuild_meta_tensor_no_storage, torch.float32, (10**6, 10**6), (10**6, 1), False)])
+def test_a_small_pth_that_stands_for_much(pair, make, tmp_path, much):
+    torch.save({**torch.load(pair[0]), 'much': much}, tmp_path/'a.pth')
+    refuses(lambda: make(pretrained=(tmp_path/'a.pth', pair[1])), 'a.pth (is damaged, or holds more than plain weights|holds no AWD-LSTM language model)')
+
+
+def test_a_small_pkl_that_stands_for_much(pair, make, tmp_path):
+    "The unpickler in C would make room for 33 million things"
+    (tmp_path/'a.pkl').write_bytes(b'\x80\x04]r' + (2**25).to_bytes(4, 'little') + b'.')
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    refuses(lambda: make(pretrained=(pair[0], tmp_path/'a.pkl')), 'the weights are for .* words, the vocabulary has 0')
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000 # kB
 
 
 def test_half_a_pth(pair, make, tmp_path):
