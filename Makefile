@@ -4,7 +4,7 @@ BIN    := .venv/bin
 FILES  := settings.ini setup.py constraints.txt pyproject.toml
 PIP    := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test test-rooms test-others test-pytest-1 test-pytest-2 test-pytest-3 test-long fuzz faults coverage mutants bench venv export readme walkthrough dist lock help clean
+.PHONY: demo test test-rooms test-others test-pytest-1 test-pytest-2 test-pytest-3 test-long shuffled fuzz faults coverage mutants bench venv export readme walkthrough dist lock help clean
 
 demo: .venv/installed ## train a small model on the bundled corpus and print reviews
 	$(BIN)/imdb_lm demo
@@ -24,6 +24,10 @@ test-pytest-2: .venv/installed-dev
 	$(BIN)/python -m pytest tests/test_[h-m]*.py
 test-pytest-3: .venv/installed-dev
 	$(BIN)/python -m pytest tests/test_[!a-mt]*.py
+
+shuffled: .venv/installed-dev ## pytest's tests in a random order, two at a time
+	$(BIN)/pip install --quiet --disable-pip-version-check pytest-randomly pytest-xdist
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
 test-long: .venv/installed-dev ## everything, the slow tests too (all of IMDb where it is at hand)
 	$(BIN)/nbdev_test --n_workers 2 --flags slow

@@ -303,7 +303,7 @@ def test_damaged_header_is_not_taken_for_the_end(site, fastai_home):
     assert leftovers(fastai_home) == []
 
 
-@pytest.mark.parametrize('body', [b'', b'<html>Please log in</html>', tgz([]), tgz([], gz='w')])
+@pytest.mark.parametrize('body', [b'', b'<html>Please log in</html>', tgz([]), tgz([], gz='w')], ids=['nothing', 'a page', 'an empty archive', 'an unzipped one'])
 def test_not_an_archive_of_reviews(body, site, fastai_home):
     fails(site, body, 'imdb.tgz was no good and is deleted')
     assert leftovers(fastai_home) == []
