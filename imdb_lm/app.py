@@ -55,7 +55,7 @@ def likely_words(
     k: int = 5, # How many
 ) -> list: # k pairs, the likeliest first: the word as the reader would see it, its probability
     "The words that `lm` would go on with"
-    tokens, found = tokenize([text])[0] or [BOS], Counter()
+    tokens, found = tokenize([text])[0], Counter()
     first, state = _next(lm, lm.numericalize(tokens))
     for marks in ([], [TK_MAJ], [TK_UP]):
         ids = lm.numericalize(marks)

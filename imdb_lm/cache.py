@@ -140,11 +140,12 @@ def _write(folder, items, are_texts, errors, n_workers):
     numbers = in_processes(partial(_read_and_number, are_texts=are_texts, errors=errors), batches, n, n_workers)
     bar = progress_bar(numbers, total=len(batches), leave=False) if n > 5_000_000 else numbers
     hashes, start, writer = [], time.monotonic(), _Writer(folder)
-    for digest,parts in bar:
-        hashes.append(digest)
-        writer.add(*parts)
-        if bar is not numbers: bar.comment = f'{writer.n/(time.monotonic() - start):,.0f} tokens/s'
-    writer.close(hash=_hash(map(str.encode, hashes)), versions=_versions)
+    with writer.file:
+        for digest,parts in bar:
+            hashes.append(digest)
+            writer.add(*parts)
+            if bar is not numbers: bar.comment = f'{writer.n/(time.monotonic() - start):,.0f} tokens/s'
+        writer.close(hash=_hash(map(str.encode, hashes)), versions=_versions)
 
 # %% ../nbs/01a_cache.ipynb #79348b0f
 def _make(folder, items, are_texts, errors, n_workers):
@@ -154,6 +155,7 @@ def _make(folder, items, are_texts, errors, n_workers):
         _write(part, items, are_texts, errors, n_workers)
         if _key(items, are_texts, errors) != folder.name:
             raise RuntimeError('some of the files were changed while they were read: call again when they are left alone')
+        part.chmod(0o755) # the home may be that of several people
         try: part.rename(folder)
         except OSError:
             if not folder.exists(): raise

@@ -132,7 +132,7 @@ def _place(learn):
 def _set_place(learn, tensors, plain):
     rec, enc, dl = learn.recorder, _encoder(learn), learn.dls.train
     learn.pct_train, learn.train_iter, rec.smooth_loss.count = plain['pct_train'], plain['train_iter'], plain['count']
-    rec.smooth_loss.val = tensors['smooth'].to(dl.device)
+    rec.smooth_loss.val = tensors['smooth'] # fastai has it on the CPU
     rec.values, rec.iters, rec.start_epoch = [L(o) for o in plain['values']], list(plain['iters']), time.time() - plain['elapsed']
     for k in learn.param_scheduler.hps: learn.param_scheduler.hps[k] = tensors[f'hps.{k}'].tolist()
     enc.bs = tensors['hidden.0.0'].shape[1]//n_processes()
@@ -165,7 +165,7 @@ def write_checkpoint(
     return target
 
 def _to_disk(file):
-    with open(file, 'rb') as f: os.fsync(f.fileno())
+    with open(file, 'rb+') as f: os.fsync(f.fileno()) # Windows wants to be able to write
 
 def checkpoints(
     folder: str|Path, # The folder of checkpoints
@@ -246,7 +246,7 @@ def _locked(folder):
     with held:
         try: lock(held)
         except BlockingIOError: raise RuntimeError(f'another run is writing to {folder}: wait for its end, or name another folder') from None
-        for o in folder.glob(f'{_PART}*'): shutil.rmtree(o, ignore_errors=True) # left by a run that was killed while it wrote
+        for o in (*folder.glob(f'{_PART}*'), *folder.glob('.best.' + 8*'?')): shutil.rmtree(o, ignore_errors=True) # left by a run that was killed while it wrote
         yield
 
 def _stop(signum): raise KeyboardInterrupt if signum == signal.SIGINT else SystemExit(128 + signum)

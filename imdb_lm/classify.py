@@ -7,6 +7,7 @@ __all__ = ['ClasLoader', 'FolderLabel', 'clas_dls', 'clas_learner', 'classifier'
 
 # %% ../nbs/07_classify.ipynb #5cf3a86d
 from collections.abc import Iterable
+from copy import deepcopy
 from functools import partial
 from importlib.metadata import version
 from itertools import islice
@@ -36,7 +37,7 @@ from .checks import ABOVE_0, BELOW_1, check_number, check_whole
 from .classifier import Classifier, write_clas
 from .data import review_files
 from .labels import column_labels
-from .learner import TrimMemory, _agree, _backwards, _check_dls, _check_dropouts, _check_tokenizer, _figures
+from .learner import TrimMemory, _agree, _backwards, _check_dls, _check_dropouts, _check_tokenizer, _corpus_name, _figures
 from .loader import Documents, Tokenizer, _both_parts, _documents, _splitter, as_source, table_texts
 from .model import check_vocab, find_model, read_config, read_vocab
 from .network import NETWORK, build_net
@@ -129,9 +130,7 @@ def clas_dls(
     n_workers: int = None, # Processes that tokenize; None: as many as it is worth
 ) -> DataLoaders: # `dls.vocab` is a pair: the words, and the classes
     "The `DataLoaders` of a classifier on labelled texts"
-    check_whole('bs', bs)
-    check_whole('seq_len', seq_len)
-    bs, seq_len = int(bs), int(seq_len)
+    bs, seq_len = check_whole('bs', bs), check_whole('seq_len', seq_len)
     check_number('valid_pct', valid_pct, 'a share between 0 and 1', ABOVE_0, BELOW_1)
     if not isinstance(vocab, Iterable): raise TypeError(f'vocab is of type {type(vocab).__name__}: give a list of str, such as dls.vocab of a language model')
     source, vocab = as_source(path), check_vocab(list(vocab), 'vocab')
@@ -213,7 +212,8 @@ def clas_learner(
 
 # %% ../nbs/07_classify.ipynb #cd1edc71
 def _plain(layer):
-    "A linear layer that does what batch norm, then `layer`'s linear layer do"
+    "A linear layer, on the CPU, that does what batch norm, then `layer`'s linear layer do"
+    layer = deepcopy(layer).cpu() # where there is float64
     lin = next(o for o in layer if isinstance(o, nn.Linear))
     w, b = lin.weight.detach().double(), torch.zeros(lin.out_features) if lin.bias is None else lin.bias.detach()
     if isinstance(bn := layer[0], nn.BatchNorm1d):
@@ -247,7 +247,7 @@ def save_clas(
     "Write the classifier of `learn`, whole or not at all; `load_clas` reads it"
     if rank(): return Path(folder)
     about = dict(arch='AWD_LSTM', versions={p: version(p) for p in ('fastai', 'torch', 'spacy')},
-                 data=dict(name=Path(learn.dls.path).resolve().name, texts=len(learn.dls.train_ds), held_out=len(learn.dls.valid_ds)),
+                 data=dict(name=_corpus_name(learn.dls), texts=len(learn.dls.train_ds), held_out=len(learn.dls.valid_ds)),
                  recipe=getattr(learn, 'recipe', None), metrics=_figures(learn))
     return write_clas(folder, classifier(learn), about)
 

@@ -279,7 +279,7 @@ def train(
     """
     from imdb_lm.model import check_recipe, check_target
     target = check_target(out)
-    if checkpoint and target in (o := Path(os.path.realpath(checkpoint)), *o.parents): raise ValueError(f'{checkpoint} is in the model folder {out}, which is written whole at the end: name a folder for checkpoints beside it')
+    if checkpoint and Path(os.path.realpath(checkpoint)).is_relative_to(target): raise ValueError(f'{checkpoint} is in the model folder {out}, which is written whole at the end: name a folder for checkpoints beside it')
     plan = _recipe(recipe, frozen_epochs=frozen_epochs, frozen_lr=frozen_lr, epochs=epochs, lr=lr)
     check_recipe(**{**_RECIPES['post'], **plan})
     rows = _rows(bs)
@@ -329,7 +329,7 @@ def _dry_run(learn, epochs, steps=6):
 # %% ../nbs/08_cli.ipynb #b118685f
 def _piped():
     "The lines that come through a pipe, if there is one"
-    try: return [] if sys.stdin is None or sys.stdin.isatty() else sys.stdin.read().splitlines()
+    try: return [] if sys.stdin is None or sys.stdin.isatty() else [o.rstrip('\r\n') for o in sys.stdin]
     except UnicodeDecodeError: raise ValueError('what comes through the pipe is not UTF-8: convert it') from None
 
 def _prompts(args):

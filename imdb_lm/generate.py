@@ -278,7 +278,7 @@ class Writing:
         for p in self.prompts:
             if not isinstance(p, str): raise TypeError(f'{p!r:.40} is no prompt: prompts is a str or a list of str')
         self.seed = int(torch.randint(2**62, (1,))) if seed is None else check_whole('seed', seed, 0)
-        self.tokens = [t or [BOS] for t in tokenize(self.prompts)]
+        self.tokens = tokenize(self.prompts)
         self.label = chosen_label(lm.config.get('label'), label, stars, sentiment)
         self.read, self.against = self._marked(self.label), self._marked(self.label and opposite_label(lm.config['label'], self.label))
         how = _controls(n_words, min_words, repetition_penalty, guidance_scale, temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p)

@@ -13,6 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import fastai.callback.schedule  # noqa: F401 -- lends learners their fit_one_cycle
+import pandas as pd
 from fastai.callback.core import Callback
 from fastai.data.core import DataLoaders
 from fastai.data.external import URLs
@@ -121,7 +122,7 @@ def _agree(sizes, config, folder):
 # %% ../nbs/05_learner.ipynb #f085c68b
 def language_model(
     learn: LMLearner, # A learner with an AWD-LSTM
-) -> LanguageModel: # Shares the learner's weights
+) -> LanguageModel: # Shares the learner's weights; on Apple's GPUs it has a copy of them, on the CPU
     "What `learn` has learned, as a `LanguageModel`"
     enc, dec = _parts(learn)
     _check_tokenizer(learn.dls)
@@ -129,8 +130,9 @@ def language_model(
                   tie_weights=dec.decoder.weight is enc.encoder.weight, out_bias=dec.decoder.bias is not None)
     tok = learn.dls.train_ds.tokenizer
     if labels := getattr(tok, 'labels', []): config['label'] = dict(name=tok.label, values=labels)
-    vocab = list(learn.dls.vocab)
-    return LanguageModel(build_net(config, len(vocab), {k: v.detach() for k,v in get_model(learn.model).state_dict().items()}), vocab, config)
+    vocab, device = list(learn.dls.vocab), enc.encoder.weight.device
+    if device.type == 'mps': device = 'cpu' # Apple's GPUs have no float64, with which words are drawn
+    return LanguageModel(build_net(config, len(vocab), {k: v.detach().to(device) for k,v in get_model(learn.model).state_dict().items()}), vocab, config)
 
 def _parts(learn):
     enc, dec = get_model(learn.model)
@@ -184,11 +186,13 @@ def save_lm(
                  tokenizer=dict(name='fastai WordTokenizer', rules=[f.__name__ for f in defaults.text_proc_rules],
                                 post_rules=[f.__name__ for f in defaults.text_postproc_rules]),
                  versions={p: version(p) for p in ('fastai', 'torch', 'spacy')},
-                 data=dict(name=Path(learn.dls.path).resolve().name, reviews=len(learn.dls.train_ds), held_out=len(learn.dls.valid_ds)),
+                 data=dict(name=_corpus_name(learn.dls), reviews=len(learn.dls.train_ds), held_out=len(learn.dls.valid_ds)),
                  recipe=getattr(learn, 'recipe', None), metrics=_figures(learn))
     write_model(folder, {fastai_name(n): p for n,p in lm.net.named_parameters()}, lm.vocab, {**lm.config, **about})
     write_card(folder)
     return Path(folder)
+
+def _corpus_name(dls): return 'a table' if isinstance(dls.train_ds.items, pd.DataFrame) else Path(dls.path).resolve().name
 
 def _figures(learn):
     "The last row of the table of a training, as far as there are figures in it; None where nothing was trained"

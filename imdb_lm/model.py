@@ -55,7 +55,7 @@ class LanguageModel:
         text: str, # Any text; '' is the beginning of a review
     ) -> Tensor: # (tokens,) int64, the first one xxbos, unknown words as xxunk
         "The ids of `text`"
-        return self.numericalize(tokenize([text])[0] or [BOS])
+        return self.numericalize(tokenize([text])[0])
 
     def numericalize(self,
         tokens: list, # list of str
@@ -122,7 +122,7 @@ def token_scores(self: LanguageModel,
     bs: int = 32, # Texts read side by side, >= 1: more are faster and need more memory, the scores are the same
 ) -> list: # For each text two tensors of (tokens-1,), since the leading xxbos is given: float32 in nats, and bool
     "The negative log-likelihood of each token of each text, given all before it, and whether it was the likeliest one"
-    bs, ids = check_whole('bs', bs), [self.numericalize(t or [BOS]) for t in tokenize(texts)]
+    bs, ids = check_whole('bs', bs), list(map(self.numericalize, tokenize(texts)))
     order, res = sorted(range(len(ids)), key=lambda i: -len(ids[i])), [None]*len(ids)
     for b in range(0, len(order), bs):
         rows = order[b:b+bs]
@@ -135,7 +135,7 @@ def surprisal(self: LanguageModel,
     text: str, # Any text
 ) -> list: # For each token after the leading xxbos a pair: the token, str, and its surprisal in nats, float; 0 is certain
     "How surprising each token of `text` is, given all before it"
-    return list(zip((tokenize([text])[0] or [BOS])[1:], self.token_scores([text])[0][0].tolist()))
+    return list(zip(tokenize([text])[0][1:], self.token_scores([text])[0][0].tolist()))
 
 # %% ../nbs/03_model.ipynb #b791e00e
 @patch
@@ -221,7 +221,7 @@ def _check_config(config, origin):
     return config
 
 def _is_label(o):
-    "The name of the labels that a model was trained with, and their values"
+    "Is `o` the name of labels, and their values?"
     return isinstance(o, dict) and isinstance(o.get('name'), str) and isinstance(o.get('values'), list) and all(isinstance(v, str) for v in o['values'])
 
 def _fitting(weights, config, vocab_sz):
@@ -374,7 +374,7 @@ def shrink_model(
 
 # %% ../nbs/03_model.ipynb #c3508998
 PRECISIONS = {'fp32': torch.float32, 'bf16': torch.bfloat16, 'int8': torch.float32} # and what the weights are read as
-LARGE = 20_000_000 # Parameters from which on a CPU is slow enough for 'auto' to take 8 bits
+LARGE = 20_000_000 # From so many parameters on 'auto' takes 8 bits on a CPU
 
 def load_lm(
     folder: str|Path, # A model folder, 'starter', or 'hf://OWNER/NAME'
@@ -396,7 +396,7 @@ def _in_8_bits(folder):
     with safe_open(folder/'model.safetensors', framework='pt') as f: return f.get_slice(fastai_name('encoder.weight')).get_dtype() == 'I8'
 
 def _best_precision(n_params, small=False):
-    if torch.cuda.is_available(): return 'bf16' if torch.cuda.is_bf16_supported() else 'fp32'
+    if torch.cuda.is_available(): return 'bf16' if torch.cuda.is_bf16_supported(including_emulation=False) else 'fp32'
     return 'int8' if (small or n_params >= LARGE) and has_int8() else 'fp32'
 
 # %% ../nbs/03_model.ipynb #e4ac5176

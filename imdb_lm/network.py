@@ -7,6 +7,7 @@ __all__ = ['NETWORK', 'AWDLSTM', 'fastai_name', 'build_net', 'has_int8', 'to_int
 
 # %% ../nbs/02a_network.ipynb #d253d6d9
 import warnings
+from threading import Lock
 
 import torch
 from fastcore.basics import patch
@@ -98,11 +99,13 @@ def to_int8(
     scale = weight.abs().amax(1).clamp(min=1e-20)/127
     return (weight/scale[:,None]).round().to(torch.int8), scale
 
+_packing = Lock() # the engine is that of all threads
+
 def _pack(weight, bias):
     "The weights as fbgemm wants them"
-    engine = torch.backends.quantized.engine
-    with warnings.catch_warnings():
+    with _packing, warnings.catch_warnings():
         warnings.simplefilter('ignore')
+        engine = torch.backends.quantized.engine
         torch.backends.quantized.engine = 'fbgemm'
         try:
             scale = to_int8(weight)[1].double()

@@ -18,7 +18,9 @@ from torch import distributed
 @contextmanager
 def together():
     "Meet the other processes of the launch, if there are any, each at a GPU of its own where there are GPUs"
-    if int(os.environ.get('WORLD_SIZE') or 1) < 2 or distributed.is_initialized(): return (yield)
+    if int(os.environ.get('WORLD_SIZE') or 1) < 2 or distributed.is_initialized():
+        yield
+        return
     if torch.cuda.is_available(): torch.cuda.set_device(int(os.environ.get('LOCAL_RANK', 0)))
     distributed.init_process_group('gloo')
     try: yield
@@ -68,11 +70,11 @@ def in_turn(
 
 # %% ../nbs/01c_processes.ipynb #155ae4c8
 def greatest(
-    numbers: tuple, # As many in each process
+    numbers: tuple, # As many in each process, as float32 holds them
     device: torch.device = 'cpu', # Where tensors can be exchanged: the GPU in a training on GPUs
 ) -> list: # Of float, one for each place: the greatest that any process has there
     "The greatest of numbers, faster than by `from_all`"
-    t = torch.tensor(numbers, dtype=torch.float64, device=device)
+    t = torch.tensor(numbers, dtype=torch.float32, device=device) # Apple's GPUs have no float64
     if n_processes() > 1: distributed.all_reduce(t, distributed.ReduceOp.MAX)
     return t.tolist()
 

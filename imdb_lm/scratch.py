@@ -38,7 +38,7 @@ def scratch_learner(
     dls: DataLoaders, # From `lm_dls`; short batches make more steps of the same text, such as bs=32, seq_len=64
     drop_mult: float = 0.1, # Factor on all dropouts of the config, 0 or more; for more epochs than two, or little text, rather the post's 0.3
     alpha: float = 0., # AWD-LSTM's penalty on activations; the post's is 2
-    beta: float = 0., # and on how much they change; the post's is 1
+    beta: float = 0., # AWD-LSTM's penalty on changes of activations; the post's is 1
     **kwargs
 ) -> LMLearner: # In fp16 where `dls` is on a GPU
     "A learner for a language model that starts from nothing"

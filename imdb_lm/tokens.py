@@ -7,7 +7,7 @@ __all__ = ['UNK', 'PAD', 'BOS', 'EOS', 'FLD', 'TK_REP', 'TK_WREP', 'TK_UP', 'TK_
            'in_processes', 'check_texts', 'tokenize']
 
 # %% ../nbs/01_tokens.ipynb #46346a36
-import json, os, re
+import json, re
 from array import array
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ProcessPoolExecutor
@@ -16,11 +16,12 @@ from html import unescape
 from importlib.metadata import version
 from importlib.resources import files
 from itertools import accumulate, chain, groupby, islice, pairwise
-from multiprocessing import current_process, get_start_method
+from multiprocessing import current_process, get_all_start_methods, get_start_method
 from operator import eq
 from sys import intern
 from threading import Lock
 
+from fastcore.basics import num_cpus
 from .checks import check_whole
 
 # %% ../nbs/01_tokens.ipynb #402c585d
@@ -290,7 +291,9 @@ def _rows(words, ids, lengths):
 
 # %% ../nbs/01_tokens.ipynb #7b9cc76a
 def _workers(n_chars, n_workers):
-    if n_workers is None: n_workers = min(os.cpu_count(), n_chars // 5_000_000) if get_start_method() == 'fork' else 1
+    if n_workers is None:
+        how = get_start_method(allow_none=True) or get_all_start_methods()[0] # asking without `allow_none` would settle it
+        n_workers = min(num_cpus(), n_chars // 5_000_000) if how == 'fork' else 1
     check_whole('n_workers', n_workers, 0)
     return 1 if current_process().daemon else n_workers
 
@@ -320,7 +323,7 @@ _re_surrogate = re.compile('[\ud800-\udfff]')
 
 def _listed(texts):
     if isinstance(texts, (str, bytes, Mapping)) or not isinstance(texts, Iterable) or getattr(texts, 'ndim', 1) != 1:
-        raise TypeError(f'tokenize takes a list of texts, found one {type(texts).__name__}: put a text into a list, take one column of a table.')
+        raise TypeError(f'a list of texts is wanted here, found one {type(texts).__name__}: put a text into a list, take one column of a table.')
     return list(texts)
 
 # %% ../nbs/01_tokens.ipynb #98df01ac

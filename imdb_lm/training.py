@@ -65,7 +65,8 @@ def _open(learn, groups):
 
 def _fit_stages(learn, stages, history, cbs, kwargs):
     try:
-        for history.stage,n,rate,groups in stages:
+        for stage,n,rate,groups in stages:
+            history.stage = stage
             _open(learn, groups)
             with _in_step(learn): learn.fit_one_cycle(n, rate, cbs=[*L(cbs), history, StopOnNaN(), Rate()], **kwargs)
     finally: _leave_autocast(learn, cbs)
@@ -87,6 +88,7 @@ def _fit_from_checkpoint(learn, stages, history, cbs, kwargs, folder, save):
         if stages:
             try: return _fit_stages(learn, stages, history, [*L(cbs), keeper], kwargs)
             finally: learn.dls.train.first = 0 # where it ended before its first batch
+        if not keeper.tensors: return # there was nothing to do
         learn.unfreeze()
         keeper.restore(learn)
 

@@ -181,6 +181,11 @@ def test_a_damaged_cache_is_made_again(reviews, home, name, spoil):
     assert len(whole(home)) == 1
 
 
+def test_others_may_read_it(reviews, home):
+    cached_tokens(reviews, home)
+    assert next(home.glob('*/ids.npy')).parent.stat().st_mode & 0o055 == 0o055
+
+
 @pytest.mark.parametrize('bit', [1 << 30, 1 << 31])
 def test_a_number_that_is_no_word(reviews, home, bit):
     "As a bit of the disk may turn"

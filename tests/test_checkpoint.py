@@ -383,6 +383,10 @@ def test_a_checkpoint_that_tells_of_no_run_is_passed_over(reviews, alone, tmp_pa
     assert 'about.json tells of no run: going on from the one before' in capsys.readouterr().err
 
 
+def test_nothing_to_do(reviews, tmp_path):
+    assert fit(learner(reviews), tmp_path, frozen_epochs=0, epochs=0).history.empty
+
+
 def test_only_damaged_checkpoints(reviews, tmp_path):
     fit(learner(reviews), tmp_path)
     for o in checkpoints(tmp_path): spoil(o, 'about.json')
@@ -443,12 +447,11 @@ def test_a_folder_without_locks(reviews, tmp_path, monkeypatch):
 
 
 def test_what_a_killed_run_was_writing_is_cleared_away(tmp_path):
-    part = tmp_path/'mine'
-    part.mkdir()
+    for name in 'mine', '.best.ab12_xyz', '.best.old': (tmp_path/name).mkdir() # the last is the best model while another takes its place
     p = in_child(lambda: (checkpoint.__dict__.update(_to_disk=lambda file: os.kill(os.getpid(), signal.SIGKILL)), write_checkpoint(tmp_path, {'a': torch.ones(2)}, dict(step=1))))
     p.join(60)
-    assert p.exitcode == -signal.SIGKILL and len(list(tmp_path.iterdir())) == 2
-    with checkpoint._locked(tmp_path): assert sorted(o.name for o in tmp_path.iterdir()) == ['lock', 'mine']
+    assert p.exitcode == -signal.SIGKILL and len(list(tmp_path.iterdir())) == 4
+    with checkpoint._locked(tmp_path): assert sorted(o.name for o in tmp_path.iterdir()) == ['.best.old', 'lock', 'mine']
 
 
 def test_names_of_folders_as_text(tmp_path):

@@ -682,6 +682,8 @@ def test_a_number_of_processes_that_cannot_be(typed, monkeypatch, n):
 def test_a_pipe_that_is_not_utf_8(monkeypatch, read):
     monkeypatch.setattr(sys, 'stdin', io.TextIOWrapper(io.BytesIO(b'caf\xff\n'), encoding='utf-8', errors='strict'))
     with pytest.raises(ValueError, match='what comes through the pipe is not UTF-8: convert it'): read([])
+    monkeypatch.setattr(sys, 'stdin', io.StringIO('A film.\u2028It is \x85 good.\nAnother.'))
+    assert read([]) == ['A film.\u2028It is \x85 good.', 'Another.'] # only what ends a line ends a text
 
 
 @pytest.mark.parametrize('checkpoint', ['m', 'm/checkpoints', 'm/a/b', 'link/c'])

@@ -16,7 +16,7 @@ from imdb_lm import cli, loader
 from imdb_lm.cache import cached_tokens
 from imdb_lm.card import read_report
 from imdb_lm.checkpoint import FORMAT, read_checkpoint, write_checkpoint
-from imdb_lm.data import untar_safely
+from imdb_lm.data import read_reviews, review_files, untar_safely
 from imdb_lm.labels import as_label
 from imdb_lm.model import AWDLSTM, FILES, fastai_name, load_lm, write_model
 from imdb_lm.reviews import write_reviews
@@ -114,7 +114,7 @@ def test_tables(data):
 def test_text_files(content, errors):
     with a_folder() as d:
         (d/'a.txt').write_bytes(content)
-        refused(loader.corpus_texts, d, errors=errors)
+        refused(read_reviews, review_files(d), errors)
 
 
 @lru_cache

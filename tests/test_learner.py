@@ -673,7 +673,7 @@ def test_config_json(make, tmp_path):
     assert config['recipe'] == dict(frozen_epochs=1, frozen_lr=1e-2, epochs=2, lr=1e-3)
     assert config['dropouts'] == {k: pytest.approx(0.5*SMALL[k]) for k in ('output_p', 'hidden_p', 'input_p', 'embed_p', 'weight_p')}
     assert config['metrics'] == pytest.approx(history.iloc[-1].drop('time').to_dict())
-    assert (config['data']['reviews'], config['data']['held_out']) == (27, 3)
+    assert config['data'] == dict(name='a table', reviews=27, held_out=3)
     assert set(config['versions']) == {'fastai', 'torch', 'spacy'} and config['tokenizer']['rules'][0] == 'fix_html'
     assert json.loads((tmp_path/'model'/'vocab.json').read_text()) == learn.dls.vocab
     assert sorted(o.name for o in (tmp_path/'model').iterdir()) == ['README.md', 'config.json', 'model.safetensors', 'vocab.json']

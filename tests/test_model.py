@@ -117,7 +117,7 @@ def test_the_rule_of_auto(monkeypatch, model_folder, tmp_path):
         assert auto(1, small=True) == load_lm(shrink_model(model_folder, tmp_path/f'{there}')).precision == ('int8' if there else 'fp32')
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
     for there in (True, False):
-        monkeypatch.setattr(torch.cuda, 'is_bf16_supported', lambda: there)
+        monkeypatch.setattr(torch.cuda, 'is_bf16_supported', lambda including_emulation: there)
         assert [auto(n) for n in (1, 10**9)] == ['bf16' if there else 'fp32']*2
 
 

@@ -188,12 +188,17 @@ if __name__ == '__main__':
 
 
 def test_many_texts_start_processes_where_they_are_forked(monkeypatch):
-    monkeypatch.setattr(tokens.os, 'cpu_count', lambda: 4)
+    monkeypatch.setattr(tokens, 'num_cpus', lambda: 4)
+    monkeypatch.setattr(tokens, 'get_start_method', lambda allow_none: 'fork')
     assert tokens._workers(9_000*1000, None) == 1
     assert tokens._workers(10_000*1000, None) == 2
     assert tokens._workers(90_000*1000, None) == 4
-    monkeypatch.setattr(tokens, 'get_start_method', lambda: 'spawn')
+    monkeypatch.setattr(tokens, 'get_start_method', lambda allow_none: 'spawn')
     assert tokens._workers(90_000*1000, None) == 1
+
+
+def test_how_processes_start_stays_the_callers_to_say():
+    run_python("-c", "import multiprocessing; from imdb_lm.tokens import tokenize; tokenize(['a']); multiprocessing.set_start_method('spawn'); print('ok')")
 
 
 def test_a_daemon_does_not_start_processes():
