@@ -28,7 +28,7 @@ from fastprogress.fastprogress import progress_bar
 def _refusal(
     m: tarfile.TarInfo,
 ) -> str:
-    "Why the member `m` of an archive is not unpacked, or an empty string."
+    "Why the member `m` of an archive is not unpacked, or an empty string"
     name = PurePosixPath(m.name)
     if name.is_absolute(): return 'has an absolute path'
     if '..' in name.parts: return 'climbs out of its folder'
@@ -45,7 +45,7 @@ MAX_MEMBERS = 200_000   # twice IMDb's; the folders that names speak of count, t
 MAX_BETWEEN = 2**20     # bytes; a member's own header has 512, and a long name some more
 
 class _Bounded:
-    "A file that is not read beyond `end`."
+    "A file that is not read beyond `end`"
     def __init__(self, file): self.file, self.seek, self.tell, self.end = file, file.seek, file.tell, MAX_BETWEEN
 
     def read(self, n):
@@ -57,7 +57,7 @@ def _unpack(
     arch: Path, # A gzipped tar
     dest: Path, # An empty folder
 ):
-    "Unpack `arch` into `dest`, member by member, within the limits."
+    "Unpack `arch` into `dest`, member by member, within the limits"
     total, size, folders = arch.stat().st_size, 0, set()
     bar = progress_bar([], total=total)
     bar.update(0)
@@ -85,7 +85,7 @@ def _install(
     dest: Path, # Does not exist yet
     check, # A function from the unpacked folder to what is wrong with it, or an empty string
 ):
-    "Unpack `arch` to `dest`, whole or not at all."
+    "Unpack `arch` to `dest`, whole or not at all"
     part = dest.with_name(f'.{dest.name}.part')
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
@@ -104,7 +104,7 @@ def _install(
 def _reason(
     e: Exception,
 ) -> str:
-    "The reason why a download failed, on one line."
+    "The reason why a download failed, on one line"
     if isinstance(e, HTTPError): return f'HTTP status {e.code}' # its own message holds the page that was sent
     return str(getattr(e, 'reason', e)) or type(e).__name__
 
@@ -125,7 +125,7 @@ def _fetch(
     arch: Path, # Where the archive goes
     ways_out: str, # What to do without a network
 ):
-    "Bring the archive at `url` to `arch`, unless it is there and is the one that fastai knows."
+    "Bring the archive at `url` to `arch`, unless it is there and is the one that fastai knows"
     if arch.exists() and d.check(url, arch): return
     part = arch.with_name(arch.name+'.part')
     try:
@@ -145,7 +145,7 @@ def _fetch(
 def _turn(
     lock: Path,
 ):
-    "Hold the file `lock` alone, where the system and the disk have locks."
+    "Hold the file `lock` alone, where the system and the disk have locks"
     with open(lock, 'a') as f:
         try:
             if fcntl: fcntl.flock(f, fcntl.LOCK_EX)
@@ -154,7 +154,7 @@ def _turn(
 
 # %% ../nbs/00_data.ipynb #305058ac
 def _bring(d, url, arch, dest, check, ways_out):
-    "Fetch `arch` from `url` and unpack it to `dest`, one process at a time."
+    "Fetch `arch` from `url` and unpack it to `dest`, one process at a time"
     if not hasattr(tarfile, 'data_filter'):
         raise RuntimeError('this Python cannot unpack safely: its tarfile has no filters; use 3.10.12, 3.11.4 or newer')
     try:
@@ -186,7 +186,7 @@ def untar_safely(
     check=lambda folder: '', # From the unpacked folder to what is wrong with it, or an empty string
     otherwise: str = 'unpack it elsewhere and pass that folder', # What to do without the archive, for the error message
 ) -> Path: # The folder that `untar_data` makes, named after the archive
-    "The folder of the archive at `url`: as it is if it is there, else downloaded and unpacked, whole or not at all."
+    "The folder of the archive at `url`: as it is if it is there, else downloaded and unpacked, whole or not at all"
     for kind in ('archive', c_key): fastai_folder(kind) # can its settings be read?
     d = FastDownload(fastai_cfg(), module=fastai.data)
     arch = d.arch_path()/urldest(url)
@@ -205,7 +205,7 @@ def _imdb_fault(
     path: Path,
     counts: dict = None, # Reviews in each folder, or None for at least one in each
 ) -> str:
-    "What keeps `path` from being a folder of IMDb, or an empty string."
+    "What keeps `path` from being a folder of IMDb, or an empty string"
     for folder in IMDB_REVIEWS:
         n = sum(1 for _ in (path/folder).glob('*.txt'))
         if not n: return f'it has no reviews (.txt) in {folder}'
@@ -216,7 +216,7 @@ def _imdb_fault(
 def untar_imdb(
     url: str = None, # An archive in IMDb's layout; None is `URLs.IMDB`
 ) -> Path: # Its folder in fastai's data folder: train/{pos,neg}, test/{pos,neg}, unsup
-    "The folder of IMDb, as `untar_data(URLs.IMDB)` makes it; downloaded only if it is not there."
+    "The folder of IMDb, as `untar_data(URLs.IMDB)` makes it; downloaded only if it is not there"
     url = url or URLs.IMDB
     check = partial(_imdb_fault, counts=IMDB_REVIEWS if url==IMDB_URL else None)
     path = untar_safely(url, check=check, otherwise='use mini_reviews(), which needs no network')
@@ -229,13 +229,13 @@ def _model_files(
     path: Path,
     ext: str, # 'pth' or 'pkl'
 ) -> list:
-    "The files of a pretrained model with the ending `ext`."
+    "The files of a pretrained model with the ending `ext`"
     return sorted(o for o in path.glob(f'*.{ext}') if not o.name.startswith('.'))
 
 def _pair_fault(
     path: Path,
 ) -> str:
-    "What keeps `path` from being a folder of a pretrained model, or an empty string."
+    "What keeps `path` from being a folder of a pretrained model, or an empty string"
     missing = [f'no .{ext} file' for ext in ('pth', 'pkl') if not _model_files(path, ext)]
     return f'it has {" and ".join(missing)}' if missing else ''
 
@@ -243,7 +243,7 @@ def _pair_fault(
 def untar_wt103(
     url: str = None, # An archive of a .pth and a .pkl file; None is `URLs.WT103_FWD`, the model that reads forwards
 ) -> tuple: # (Path of the .pth, Path of the .pkl); neither is opened
-    "The weights and the vocabulary of a pretrained model, where `language_model_learner` looks for them."
+    "The weights and the vocabulary of a pretrained model, where `language_model_learner` looks for them"
     path = untar_safely(url or URLs.WT103_FWD, c_key='model', check=_pair_fault,
                         otherwise='pass pretrained=False, or a (pth, pkl) pair or a model folder that you have')
     if fault := _pair_fault(path): raise ValueError(f'{path} is incomplete: {fault}; delete {path} and call again')
@@ -253,7 +253,7 @@ def untar_wt103(
 def review_folders(
     path, # A folder
 ) -> list: # Of str; None where `path` has not all three
-    "The names of IMDb's three folders if `path` has them, else None: the `folders` of `get_text_files`."
+    "The names of IMDb's three folders if `path` has them, else None: the `folders` of `get_text_files`"
     folders = ['train', 'test', 'unsup']
     return folders if all((Path(path)/o).is_dir() for o in folders) else None
 
@@ -278,7 +278,7 @@ def review_files(
     path, # A folder of .txt files, at any depth; files and folders whose names begin with a dot are left out
     folders: list = None, # Those in `path` to look in, of str; None: IMDb's three where they are there, else all
 ) -> list: # An `L` of Path, in the order of their names, the same on every machine; never empty
-    "The review files in `path`."
+    "The review files in `path`"
     path = Path(path)
     if not path.is_dir(): raise FileNotFoundError(f'there is no folder {path}: give one with reviews in .txt files')
     files = L(_text_files(path, review_folders(path) if folders is None else folders)).sorted(lambda o: str(o).replace(os.sep, '\0')) # as Paths sort, part by part, and faster
@@ -292,7 +292,7 @@ def read_review(
     file, # A text file
     errors: str = 'strict', # 'strict', or what `bytes.decode` does with what is not UTF-8: 'replace', 'ignore', ...
 ) -> str: # With '\n' for every line end; '' for an empty file
-    "The text of `file`; a ValueError that names the place if it is not plain UTF-8."
+    "The text of `file`; a ValueError that names the place if it is not plain UTF-8"
     codecs.lookup_error(errors)
     if not stat.S_ISREG(os.stat(file).st_mode): raise ValueError(f'{file} is a folder, a pipe or a device: give plain files')
     data = Path(file).read_bytes()
@@ -308,6 +308,6 @@ def read_reviews(
     files: list, # Text files, such as `review_files` lists; any iterable
     errors: str = 'strict', # As in `read_review`
 ) -> list: # Of str, a text for each file
-    "The texts of all `files`; a ValueError names the first one that is not plain UTF-8."
+    "The texts of all `files`; a ValueError names the first one that is not plain UTF-8"
     files = list(files)
     return [read_review(o, errors) for o in (progress_bar(files, leave=False) if len(files) > 10_000 else files)]

@@ -17,7 +17,7 @@ from random import Random
 def parse_grammar(
     text: str, # Sections `[name]`, or `[*name]` for what is chosen once per review, above their alternatives; lines that begin with # are left out
 ) -> tuple: # Dict of name -> list of alternatives, str as written; set of the names with a star
-    "The sections of a grammar; a ValueError for a section that is there twice, or a line above the first."
+    "The sections of a grammar; a ValueError for a section that is there twice, or a line above the first"
     rules, once, name = {}, set(), None
     for line in map(str.strip, text.splitlines()):
         if line.startswith('['):
@@ -32,10 +32,10 @@ def parse_grammar(
 
 # %% ../nbs/00a_mini.ipynb #e7c0997f
 class Writer:
-    "Deals out the sections of a grammar; with the same seed, always the same text."
+    "Deals out the sections of a grammar; with the same seed, always the same text"
     def __init__(self,
-        grammar: tuple, # what `parse_grammar` returns
-        seed: int=42, # any integer
+        grammar: tuple, # What `parse_grammar` returns
+        seed: int = 42, # Any integer
     ):
         (self.rules, self.once), self.rng = grammar, Random(seed)
         self.packs, self.last, self.said = {}, {}, {}
@@ -43,13 +43,13 @@ class Writer:
     def upto(self,
         n: int, # 1 or more
     ) -> int: # 0 to n-1
-        "A random index, from `random()` alone: the one method that no Python version has changed."
+        "A random index, from `random()` alone: the one method that no Python version has changed"
         return int(self.rng.random()*n)
 
     def deal(self,
-        name: str, # a section
-    ) -> str: # one of its alternatives, as written
-        "The next alternative of a section; shuffled anew when all have been dealt, with another one first."
+        name: str, # A section
+    ) -> str: # One of its alternatives, as written
+        "The next alternative of a section; shuffled anew when all have been dealt, with another one first"
         pack = self.packs.setdefault(name, [])
         if not pack:
             for option in self.rules[name]: pack.insert(self.upto(len(pack)+1), option)
@@ -58,9 +58,9 @@ class Writer:
         return self.last[name]
 
     def expand(self,
-        name: str, # a section, or `a:b` for the section `b` of whatever `a` is in this review
-    ) -> str: # text without braces
-        "A piece of text from a section."
+        name: str, # A section, or `a:b` for the section `b` of whatever `a` is in this review
+    ) -> str: # Text without braces
+        "A piece of text from a section"
         if name in self.said: return self.said[name]
         head, _, tail = name.partition(':')
         if tail and (head in self.said or head in self.rules): name = f'{self.expand(head)}:{tail}'
@@ -76,7 +76,7 @@ _start   = re.compile(r'(^|[.!?]["\')]*\s+|<br /><br />)(["\'(]*)([a-z])')
 def tidy(
     text: str, # As expanded: *a* everywhere, no capitals but those of names
 ) -> str: # With *a* or *an*, and a capital at the start of each sentence
-    "Put right what depends on the neighbouring words."
+    "Put right what depends on the neighbouring words"
     text = _article.sub(lambda m: m[1] + 'n'*bool(_vowel.match(m[2])), text)
     return _start.sub(lambda m: m[1] + m[2] + m[3].upper(), text)
 
@@ -86,7 +86,7 @@ _shape = [(0., 36), (.1, 89), (.5, 175), (.9, 455), (.99, 932), (1., 1500)] # qu
 def review_words(
     u: float, # A quantile, 0 to 1
 ) -> int: # Words, split at blanks: 18 to 750
-    "The length of the review at a quantile: half of IMDb's."
+    "The length of the review at a quantile: half of IMDb's"
     if not 0 <= u <= 1: raise ValueError(f'u={u!r} cannot be: it is a quantile, from 0 to 1')
     i = min(bisect.bisect_right([q for q, _ in _shape], u), len(_shape)-1)
     (q0, n0), (q1, n1) = _shape[i-1:i+1]
@@ -96,9 +96,9 @@ def review_words(
 def write_review(
     writer: Writer, # Of a grammar with `opening`, `start`, `point` and `closing`
     n_words: int, # About so many words
-    **given: str, # what is decided already, e.g. `stance='pos'`, `rating='9'`
+    **given: str, # What is decided already, e.g. `stance='pos'`, `rating='9'`
 ) -> str: # One review, with `<br /><br />` between paragraphs
-    "One review of about the wanted length."
+    "One review of about the wanted length"
     writer.said = dict(given)
     text, closing = writer.expand('opening'), writer.expand('closing')
     room = n_words - len(closing.split())
@@ -110,8 +110,8 @@ def write_review(
             text, joint = longer, ' '
 
 # %% ../nbs/00a_mini.ipynb #e9afedfa
-def mini_grammar() -> str: # the text of mini.grammar
-    "The grammar of the bundled reviews."
+def mini_grammar() -> str: # The text of mini.grammar
+    "The grammar of the bundled reviews"
     return files('imdb_lm').joinpath('mini.grammar').read_text(encoding='utf-8')
 
 # %% ../nbs/00a_mini.ipynb #c38d3c5b
@@ -119,10 +119,10 @@ _folders = {'train/pos': 250, 'train/neg': 250, 'test/pos': 250, 'test/neg': 250
 _edition = 1 # to be raised when this module writes other reviews from the same grammar
 
 def mini_texts(
-    folders: dict=_folders, # Folder -> how many reviews; its name ends in `pos` or `neg`, or is `unsup`
-    seed: int=42, # Any integer
+    folders: dict = _folders, # Folder -> how many reviews; its name ends in `pos` or `neg`, or is `unsup`
+    seed: int = 42, # Any integer
 ) -> Iterator: # Pairs of str: the name of a file within the corpus, its text
-    "The reviews of the bundled corpus, one after the other."
+    "The reviews of the bundled corpus, one after the other"
     writer = Writer(parse_grammar(mini_grammar()), seed)
     for folder, n in folders.items():
         order = []
@@ -133,7 +133,7 @@ def mini_texts(
             yield f"{folder}/{i}_{0 if folder == 'unsup' else writer.expand('rating')}.txt", text
 
 # %% ../nbs/00a_mini.ipynb #6f222a69
-def _about() -> dict: # what about.json holds, without the size
+def _about() -> dict: # What about.json holds, without the size
     grammar = hashlib.sha256(mini_grammar().encode()).hexdigest()[:12]
     return {'made_by': 'imdb_lm.mini.mini_reviews', 'edition': f'{_edition}-{grammar}', 'reviews': _folders}
 
@@ -142,25 +142,25 @@ def _read_about(path: Path) -> dict: # {} where there is none of ours
     except (OSError, ValueError, RecursionError): return {}
     return about if isinstance(about, dict) and about.get('made_by') == _about()['made_by'] else {}
 
-def _is_whole(path: Path) -> bool: # whether all reviews of this edition are there, as they were written
+def _is_whole(path: Path) -> bool: # Whether all reviews of this edition are there, as they were written
     about = _read_about(path)
     if {**about, 'bytes': 0} != {**_about(), 'bytes': 0}: return False
     sizes = {f: [p.stat().st_size for p in (path/f).glob('*.txt')] for f in _folders}
     return {f: len(s) for f, s in sizes.items()} == _folders and sum(map(sum, sizes.values())) == about.get('bytes')
 
 # %% ../nbs/00a_mini.ipynb #49278718
-def _foreign(path: Path) -> Path: # the first file in a corpus that was not written here; None where all were
+def _foreign(path: Path) -> Path: # The first file in a corpus that was not written here; None where all were
     ours = lambda o: o.parent.relative_to(path).as_posix() in _folders and re.fullmatch(r'\d+_\d+\.txt', o.name)
     return next((o for o in sorted(path.rglob('*')) if not o.is_dir() and o != path/'about.json' and not ours(o)), None)
 
-def _write_corpus(path: Path): # a folder that is not there yet
+def _write_corpus(path: Path): # A folder that is not there yet
     n_bytes = 0
     for folder in _folders: (path/folder).mkdir(parents=True)
     for name, text in mini_texts(_folders): n_bytes += (path/name).write_bytes(text.encode())
     (path/'about.json').write_text(json.dumps({**_about(), 'bytes': n_bytes}, indent=1), encoding='utf-8')
 
-def _put(new: Path, # a whole corpus, in a temporary folder
-         path: Path): # where it shall be; an older edition there is moved out of the way
+def _put(new: Path, # A whole corpus, in a temporary folder
+         path: Path): # Where it shall be; an older edition there is moved out of the way
     try:
         if path.exists() and not _is_whole(path):
             os.replace(path, new.with_name('old'))
@@ -172,9 +172,9 @@ def _put(new: Path, # a whole corpus, in a temporary folder
 
 # %% ../nbs/00a_mini.ipynb #df966e13
 def mini_reviews(
-    dest: Path=None, # The corpus folder; None: `mini_reviews` in fastai's data folder (FASTAI_HOME is honoured)
+    dest: Path = None, # The corpus folder; None: `mini_reviews` in fastai's data folder (FASTAI_HOME is honoured)
 ) -> Path: # The same folder, with train/pos, train/neg, test/pos, test/neg and unsup as in IMDb
-    "The bundled corpus of movie reviews, made on first use."
+    "The bundled corpus of movie reviews, made on first use"
     if dest is None:
         from imdb_lm.data import fastai_folder
         dest = fastai_folder('data')/'mini_reviews'
