@@ -117,8 +117,8 @@ def _controls(n_words, min_words, repetition_penalty, guidance_scale, **sampling
 def _as_list(prompts): return list(prompts) if isinstance(prompts, Iterable) and not isinstance(prompts, str) else [prompts]
 
 def _list_of_words(banned):
-    words = [None] if isinstance(banned, str) else _as_list(banned)
-    if not all(isinstance(w, str) for w in words): raise ValueError(f'banned={banned!r} cannot be: it is a list of words')
+    words = _as_list(banned)
+    if isinstance(banned, str) or not all(isinstance(w, str) for w in words): raise ValueError(f'banned={banned!r} cannot be: it is a list of words')
     return words
 
 # %% ../nbs/04_generate.ipynb #098f68c8
@@ -216,9 +216,10 @@ def write_rows(
     "Go on with each row, word by word"
     bos, todo, batch = lm.o2i[BOS], iter(rows), _Batch(lm, repetition_penalty != 1)
     against = _Batch(lm, prompt=attrgetter('against')) if guidance_scale != 1 else None
+    batches = [batch, against] if against else [batch]
     while True:
         new = list(islice(todo, ROWS - len(batch.rows)))
-        for b in (batch, against) if against else (batch,): b.add(new)
+        for b in batches: b.add(new)
         if not (touched := batch.rows): return
         logits = lm.net.decoder(batch.h).float()
         nll = logits.logsumexp(1, keepdim=True) - logits if scored else None
@@ -230,7 +231,7 @@ def write_rows(
         ids = draw(_weights(logits, **controls), u)
         surprisal = nll.gather(1, ids[:,None])[:,0].tolist() if scored else [None]*len(touched)
         for r,i,o in zip(touched, ids.tolist(), surprisal): _grow(r, i, o, bos if stop else None, n_words)
-        for b in (batch, against) if against else (batch,): b.step(ids)
+        for b in batches: b.step(ids)
         yield touched
 
 PLAUSIBLE = 0.01 # Of the probability of the likeliest word: guidance chooses among words that have at least this
@@ -374,5 +375,5 @@ def _pieces(writing):
             if k not in texts:
                 texts[k] = _RawText(writing.tokens[i]) if writing.raw else ReviewText(writing.prompts[i], writing.tokens[i])
                 yield k, texts[k].begin
-            if len(r.new) > texts[k].n: yield from ((k, o) for o in [texts[k].push(writing.lm.vocab[r.new[-1]])] if o)
-            if r.ended: yield from ((k, o) for o in [texts.pop(k).finish()] if o)
+            if len(r.new) > texts[k].n and (piece := texts[k].push(writing.lm.vocab[r.new[-1]])): yield k, piece
+            if r.ended and (piece := texts.pop(k).finish()): yield k, piece

@@ -58,8 +58,9 @@ def mark_all(
 # %% ../nbs/01b_labels.ipynb #33b00557
 def _number(label):
     "The number that a label is, or None"
-    try: return n if math.isfinite(n := float(label)) else None
+    try: n = float(label)
     except ValueError: return None
+    return n if math.isfinite(n) else None
 
 def known_labels(
     labels: list, # A str for each text, or None

@@ -347,7 +347,8 @@ def read_weights(
     want = {fastai_name(n): list(p.shape) for n,p in build_net(config, vocab_sz).named_parameters()} | (head or {})
     try:
         with safe_open(path, framework='pt') as f:
-            have, kind = ({k: getattr(f.get_slice(k), what)() for k in f.keys()} for what in ('get_shape', 'get_dtype'))
+            slices = {k: f.get_slice(k) for k in f.keys()}
+            have, kind = {k: o.get_shape() for k,o in slices.items()}, {k: o.get_dtype() for k,o in slices.items()}
             small = [k for k,shape in want.items() if len(shape) == 2 and kind.get(k) == 'I8']
             want |= {f'{k}.scale': want[k][:1] for k in small}
             for k in {**want, **have}:
