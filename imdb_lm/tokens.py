@@ -21,7 +21,6 @@ from operator import eq
 from sys import intern
 from threading import Lock
 
-from fastcore.basics import num_cpus
 from .checks import check_whole
 
 # %% ../nbs/01_tokens.ipynb #402c585d
@@ -292,6 +291,7 @@ def _rows(words, ids, lengths):
 # %% ../nbs/01_tokens.ipynb #7b9cc76a
 def _workers(n_chars, n_workers):
     if n_workers is None:
+        from fastcore.basics import num_cpus # seldom needed, so not at the top
         how = get_start_method(allow_none=True) or get_all_start_methods()[0] # asking without `allow_none` would settle it
         n_workers = min(num_cpus(), n_chars // 5_000_000) if how == 'fork' else 1
     check_whole('n_workers', n_workers, 0)
@@ -323,7 +323,7 @@ _re_surrogate = re.compile('[\ud800-\udfff]')
 
 def _listed(texts):
     if isinstance(texts, (str, bytes, Mapping)) or not isinstance(texts, Iterable) or getattr(texts, 'ndim', 1) != 1:
-        raise TypeError(f'a list of texts is wanted here, found one {type(texts).__name__}: put a text into a list, take one column of a table.')
+        raise TypeError(f'give a list of texts, found one {type(texts).__name__}: put a text into a list, take one column of a table.')
     return list(texts)
 
 # %% ../nbs/01_tokens.ipynb #98df01ac

@@ -158,6 +158,6 @@ def test_no_words_to_judge(lm, texts):
 def test_a_text_that_is_none(lm):
     with pytest.raises(TypeError, match=r'texts\[1\] is None'): evaluate_lm(lm, ['the movie', None])
     for texts in b'the movie', None, 5:
-        with pytest.raises(TypeError, match='a list of texts is wanted here, found one'): evaluate_lm(lm, texts)
-        with pytest.raises(TypeError, match='a list of texts is wanted here, found one'): lm.perplexity(texts)
+        with pytest.raises(TypeError, match='give a list of texts, found one'): evaluate_lm(lm, texts)
+        with pytest.raises(TypeError, match='give a list of texts, found one'): lm.perplexity(texts)
     with pytest.raises(ValueError, match='half a surrogate pair'): evaluate_lm(lm, 'the \ud83c')

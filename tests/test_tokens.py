@@ -188,7 +188,7 @@ if __name__ == '__main__':
 
 
 def test_many_texts_start_processes_where_they_are_forked(monkeypatch):
-    monkeypatch.setattr(tokens, 'num_cpus', lambda: 4)
+    monkeypatch.setattr('fastcore.basics.num_cpus', lambda: 4)
     monkeypatch.setattr(tokens, 'get_start_method', lambda allow_none: 'fork')
     assert tokens._workers(9_000*1000, None) == 1
     assert tokens._workers(10_000*1000, None) == 2
