@@ -172,7 +172,7 @@ def _bring(d, url, arch, dest, check, ways_out):
 def fastai_folder(
     kind: str, # 'archive', 'data', 'model' or 'storage'
 ) -> Path: # As fastai's `config.ini` has it, in FASTAI_HOME or `~/.fastai`
-    "fastai's folder for `kind`, or a `ValueError` where its settings cannot be read."
+    "fastai's folder for `kind`, or a `ValueError` where its settings cannot be read"
     try: path = fastai_path(kind)
     except (configparser.Error, UnicodeDecodeError): path = None
     if path: return path
