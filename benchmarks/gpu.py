@@ -1,4 +1,4 @@
-"""The parts of benchmarks/gpu.sh, which says how to use them: half an hour on a bare GPU machine.
+"""The parts of benchmarks/gpu.sh, which says how to use them: some minutes on a bare GPU machine.
 
     python benchmarks/gpu.py prepare PACK [--imdb FOLDER] | starter PACK OUT | post PACK OUT | collect OUT
 
@@ -192,7 +192,7 @@ def collect(out):
     if (out/'post.png').exists():
         shutil.copy(out/'post.png', RESULT.with_suffix('.png'))
         parts.append('![Loss and rate](gpu.png)\n')
-    RESULT.write_text('# Half an hour on a GPU\n\n' + '\n'.join(o.replace('# ', '## ', 1) for o in parts), encoding='utf-8')
+    RESULT.write_text('# On a GPU\n\n' + '\n'.join(o.replace('# ', '## ', 1) for o in parts), encoding='utf-8')
     print(RESULT.read_text(encoding='utf-8'))
 
 

@@ -1,20 +1,20 @@
 #!/usr/bin/env bash
-# Half an hour on a bare GPU machine that has torch, numpy, pandas, matplotlib and scikit-learn, but no fastai, spaCy or network.
+# Some minutes on a bare GPU machine that has torch, numpy, pandas, matplotlib and scikit-learn, but no fastai, spaCy or network.
 #
 #   benchmarks/gpu.sh prepare PACK [--imdb FOLDER]      where there are a network, IMDb and this library: 33 MB into the folder PACK
 #   benchmarks/gpu.sh run PACK [train] [starter] [post] there: the parts named, or all three, one after the other
 #   benchmarks/gpu.sh collect OUT                       back here: the tables become benchmarks/results/gpu.md
 #
 # What `run` brings about goes to $OUT (PACK/out unless set), each part's before the next begins, in six files of less than 16 MB:
-#   train    3 minutes: a training step of stock fastai and of this library                          train.md
-#   starter  9 minutes: the starter model; benchmarks/starter.py, given its unpacked folder, goes on     starter.md, starter.tar.gz
-#   post     9 minutes: as many epochs of the post's recipe, from scratch, as fit                     post.md, post.png
-# and what they say to gpu.log. Each part begins anew and needs nothing of the others: with 10 minutes a call, give each a call of
+#   train    3 minutes: a training step of stock fastai and of this library                              train.md
+#   starter  MINUTES: the starter model; benchmarks/starter.py, given its unpacked folder, goes on       starter.md, starter.tar.gz
+#   post     MINUTES: as many epochs of the post's recipe, from scratch, as fit                          post.md, post.png
+# and what they say to gpu.log. Each part begins anew and needs nothing of the others: with few minutes a call, give each a call of
 # its own. PACK is best a folder in runs/, which git ignores. SCALE=tiny tries everything out in minutes on a CPU; PYTHON is the
-# Python to use; MINUTES are those of the last part.
+# Python to use; MINUTES are 8 unless set.
 set -uo pipefail
 cd "$(dirname "$0")/.."
-PYTHON=${PYTHON:-python3} MINUTES=${MINUTES:-9}
+PYTHON=${PYTHON:-python3} MINUTES=${MINUTES:-8}
 [ $# -ge 2 ] || { sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//p}' benchmarks/gpu.sh; exit 2; }
 what=$1 pack=$2
 shift 2
@@ -41,12 +41,12 @@ part() { # NAME SECONDS COMMAND...: a failure, or the end of its time, does not 
   [ "$rc" = 0 ] || failed="$failed $name"
 }
 
-failed= seconds=210 scale='--size post laptop --steps 40'
+failed= seconds=210 scale='--size post laptop --steps 150 --rounds 1'
 [ "${SCALE:-}" != tiny ] || seconds=600 scale='--size laptop --bs 2 --steps 1 --rounds 1'
 for name in ${@:-train starter post}; do
   case $name in
   train) part train "$seconds" benchmarks/train.py --pack "$pack" --result "$out/train.md" $scale ;;
-  starter) part starter 570 benchmarks/gpu.py starter "$pack" "$out" --minutes 8 ;;
+  starter) part starter $((MINUTES*60 + 90)) benchmarks/gpu.py starter "$pack" "$out" --minutes "$MINUTES" ;;
   post) part post $((MINUTES*60 + 20)) benchmarks/gpu.py post "$pack" "$out" --minutes "$MINUTES" ;;
   *) echo "the parts are train, starter and post, not $name" >&2; failed="$failed $name" ;;
   esac

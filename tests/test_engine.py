@@ -75,6 +75,31 @@ def test_bf16_autocast():
         assert (a - e).norm() <= 1.5*(b - e).norm() + 1e-6 # no further from the truth than stock
 
 
+@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize('piece', [1, 10**9])
+def test_low_precision_keeps_what_is_left_to_1(monkeypatch, dtype, piece):
+    "The gradient of a word that is nearly certain is what it lacks: a probability in half precision has lost that"
+    monkeypatch.setattr(engine, 'PIECE', piece)
+    params = [torch.eye(4, 8)*3, torch.eye(5, 8)*3, torch.zeros(5)] # numbers that any precision holds, and a likelihood of 0.9995
+    low, exact = ([o.to(d).requires_grad_() for o in params] for d in (dtype, torch.float64))
+    (got, _), want = linear_cross_entropy(*low, torch.arange(4)), F.cross_entropy(F.linear(*exact), torch.arange(4))
+    torch.testing.assert_close(got, want.float(), rtol=1e-3, atol=0)
+    for a,b in zip(torch.autograd.grad(got, low), torch.autograd.grad(want, exact)): torch.testing.assert_close(a.double(), b, rtol=.02, atol=1e-6)
+
+
+def test_a_gpu_has_larger_pieces(monkeypatch):
+    "As far as can be seen without one: few pieces where the features say that they are on it, the same numbers"
+    class OnGPU(torch.Tensor):
+        device = torch.device('cuda')
+    seen, add = [], engine._add_gradients
+    monkeypatch.setattr(engine, '_add_gradients', lambda grads, i, d, *args: seen.append(len(d)) or add(grads, i, d, *args))
+    monkeypatch.setattr(engine, 'PIECE', 31*20)
+    (x, w, b), y = parts()
+    with torch.no_grad(): both = [engine._by_pieces(o, w, b, y, torch.float32, True) for o in (x, x.as_subclass(OnGPU))]
+    assert seen == [20, 20, 10, 50]
+    for a,b in zip(both[0][2], both[1][2]): close(a, b.as_subclass(torch.Tensor))
+
+
 def test_logits_stand_for_a_tensor():
     (x, w, b), y = parts(12)
     linear = torch.nn.Linear(8, 31)
