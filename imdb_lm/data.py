@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['MAX_BYTES', 'MAX_MEMBERS', 'MAX_BETWEEN', 'IMDB_URL', 'IMDB_REVIEWS', 'MAX_BY_LINKS', 'fastai_folder', 'untar_safely',
-           'untar_imdb', 'untar_wt103', 'review_folders', 'review_files', 'read_review', 'read_reviews']
+           'untar_imdb', 'untar_wt103', 'review_folders', 'review_files', 'check_errors', 'read_review', 'read_reviews']
 
 # %% ../nbs/00_data.ipynb #619b06f8
-import codecs, configparser, gzip, os, shutil, ssl, stat, tarfile, zlib
+import configparser, gzip, os, shutil, ssl, stat, tarfile, zlib
 from contextlib import contextmanager
 from functools import partial
 from http.client import HTTPException, IncompleteRead
@@ -287,13 +287,22 @@ def review_files(
     holds = ', '.join(names[:5]) + (f' and {len(names)-5:,} more' if len(names) > 5 else '') if names else 'nothing'
     raise ValueError(f'{path} has no .txt files (it holds {holds}): give a folder with one review in each .txt file')
 
+# %% ../nbs/00_data.ipynb #5d0c3a1e
+def check_errors(
+    errors: str, # As in `bytes.decode`
+):
+    "Does this way to read what is not UTF-8 leave text? A `LookupError` where Python does not know it, a `ValueError` where it leaves none"
+    if errors == 'strict': return
+    try: b'\xff'.decode('utf8', errors).encode()
+    except (UnicodeError, TypeError): raise ValueError(f"errors={errors!r} leaves no plain text: give 'strict', 'replace', 'ignore' or 'backslashreplace'") from None
+
 # %% ../nbs/00_data.ipynb #461be129
 def read_review(
     file, # A text file
     errors: str = 'strict', # 'strict', or what `bytes.decode` does with what is not UTF-8: 'replace', 'ignore', ...
 ) -> str: # With '\n' for every line end; '' for an empty file
     "The text of `file`; a ValueError that names the place if it is not plain UTF-8"
-    codecs.lookup_error(errors)
+    check_errors(errors)
     if not stat.S_ISREG(os.stat(file).st_mode): raise ValueError(f'{file} is a folder, a pipe or a device: give plain files')
     data = Path(file).read_bytes()
     at, what = data.find(0), 'a NUL byte'

@@ -7,7 +7,7 @@ __all__ = ['as_source', 'table_texts', 'corpus_labels', 'tokens_folder', 'Tokeni
            'LMTextBlock', 'lm_dblock', 'lm_dls', 'near_duplicates', 'dls_summary', 'held_out_texts']
 
 # %% ../nbs/02_loader.ipynb #65256735
-import codecs, gc, json, os
+import gc, json, os
 from collections import Counter
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -33,7 +33,7 @@ from pandas.api.types import is_list_like
 
 from .cache import Corpus, cached_tokens
 from .checks import ABOVE_0, BELOW_1, check_number, check_whole
-from .data import fastai_folder, read_review, read_reviews, review_files
+from .data import check_errors, fastai_folder, read_review, read_reviews, review_files
 from .labels import column_labels, file_stars, known_labels, mark_all
 from .tokens import BOS, FLD, PAD, SPECIAL_TOKENS, UNK, tokenize
 
@@ -372,7 +372,7 @@ def lm_dblock(
     check_whole('min_freq', min_freq, 0)
     check_whole('n_workers', n_workers or 0, 0)
     check_number('valid_pct', valid_pct, 'a share between 0 and 1', ABOVE_0, BELOW_1)
-    codecs.lookup_error(errors)
+    check_errors(errors)
     if not (tok is None or callable(tok)): raise TypeError(f'tok={tok!r} is no tokenizer: give one of fastai, such as BaseTokenizer(), or None')
     if table := isinstance(source, pd.DataFrame): table_texts(source, text_col)
     if table and label is not None: corpus_labels(source, label)

@@ -543,6 +543,9 @@ def test_read_reviews_at_the_door(tmp_path):
     (tmp_path/'a.txt').touch()
     assert read_reviews(tmp_path.glob('*.txt')) == ['']
     with pytest.raises(LookupError, match='replcae'): read_reviews([tmp_path/'a.txt'], errors='replcae')
+    for errors in ('surrogateescape', 'surrogatepass', 'xmlcharrefreplace'): # half characters, half characters where there are such, and what only writing knows
+        (tmp_path/'a.txt').write_bytes(b'caf\xe9 \xed\xa0\x80')
+        with pytest.raises(ValueError, match=f"errors='{errors}' leaves no plain text"): read_reviews([tmp_path/'a.txt'], errors=errors)
     with pytest.raises(FileNotFoundError, match='b.txt'): read_reviews([tmp_path/'b.txt'])
 
 

@@ -446,6 +446,8 @@ def test_nul_byte(spoilt):
 
 def test_unknown_errors(corpus): refuses(lambda: small_dls(corpus, errors='whatever'), 'whatever', LookupError)
 
+def test_errors_that_leave_no_text(corpus): refuses(lambda: small_dls(corpus, errors='surrogateescape'), 'leaves no plain text')
+
 def test_empty_file(spoilt, corpus):
     dls = small_dls(spoilt(b''))
     assert dls.train_ds.tokenizer.counter['xxbos'] == 61
