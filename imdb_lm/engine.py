@@ -7,7 +7,6 @@ __all__ = ['PIECE', 'GPU_PIECE', 'linear_cross_entropy', 'Logits', 'LMLoss', 'Ch
 
 # %% ../nbs/04b_engine.ipynb #0cf516e7
 import torch
-import torch.nn.functional as F
 from fastai.callback.core import Callback
 from fastai.callback.fp16 import MixedPrecision
 from fastai.losses import CrossEntropyLossFlat
@@ -18,7 +17,7 @@ from torch import Tensor
 from torch.optim.adamw import adamw
 
 # %% ../nbs/04b_engine.ipynb #e293f13d
-PIECE = 4_000_000 # Logits held at a time: 16 MB in fp32, which a processor's caches hold
+PIECE = 16_000_000 # Logits held at a time: 64 MB in fp32
 GPU_PIECE = 128_000_000 # The same on a GPU: half a GB, and few operations to launch
 
 class _LinearCrossEntropy(torch.autograd.Function):
@@ -41,17 +40,16 @@ def _by_pieces(x, w, b, y, dtype, want_grad):
     "The summed loss, each row's likeliest word where no gradients are wanted, and the gradients of the sum"
     low_x, low_w, low_b = (o if o is None else o.to(dtype) for o in (x, w, b))
     grads = [torch.zeros_like(o, dtype=torch.float32) if want_grad and o is not None else None for o in (x, w, b)]
-    loss, best, rows = x.new_zeros((), dtype=torch.float32), [], max(1, (PIECE if x.device.type == 'cpu' else GPU_PIECE)//len(w))
+    rows = min(len(x), max(1, (PIECE if x.device.type == 'cpu' else GPU_PIECE)//len(w)))
+    loss, best, room = x.new_zeros((), dtype=torch.float32), [], low_x.new_empty(rows, len(w)) # which all pieces share: new pages take time
     for i in range(0, len(x), rows):
-        part, target = low_x[i:i+rows], y[i:i+rows]
-        logits = F.linear(part, low_w, low_b)
-        if want_grad:
-            said, likely = _softmax_(logits, target[:, None])
-            loss -= said.sum()
-            _add_gradients(grads, i, likely.scatter_(1, target[:, None], said.expm1().to(dtype)), part, low_w)
-        else:
-            best.append(logits.argmax(1))
-            loss += F.cross_entropy(logits.float(), target, reduction='sum')
+        part, target = low_x[i:i+rows], y[i:i+rows, None]
+        logits = torch.mm(part, low_w.t(), out=room[:len(part)])
+        if b is not None: logits += low_b
+        if not want_grad: best.append(logits.argmax(1))
+        said, likely = _softmax_(logits, target)
+        loss -= said.sum()
+        if want_grad: _add_gradients(grads, i, likely.scatter_(1, target, said.expm1().to(dtype)), part, low_w)
     return loss, torch.cat(best) if best else x.new_zeros(0, dtype=torch.int64), grads
 
 def _softmax_(logits, target):
@@ -59,7 +57,7 @@ def _softmax_(logits, target):
     if logits.dtype != torch.float32: # the fewest passes over a GPU's memory
         likely = logits.log_softmax(1, dtype=torch.float32)
         return likely.gather(1, target), torch.exp(likely, out=logits)
-    logits -= logits.amax(1, keepdim=True) # never out of a processor's caches
+    logits -= logits.amax(1, keepdim=True) # in place: new memory takes a processor longer than another pass
     at = logits.gather(1, target)
     total = logits.exp_().sum(1, keepdim=True)
     return at - total.log(), logits.div_(total)
