@@ -44,8 +44,9 @@ def _by_pieces(x, w, b, y, dtype, want_grad):
     loss, best, room = x.new_zeros((), dtype=torch.float32), [], low_x.new_empty(rows, len(w)) # which all pieces share: new pages take time
     for i in range(0, len(x), rows):
         part, target = low_x[i:i+rows], y[i:i+rows, None]
-        logits = torch.mm(part, low_w.t(), out=room[:len(part)])
-        if b is not None: logits += low_b
+        logits = room[:len(part)]
+        if b is None: torch.mm(part, low_w.t(), out=logits)
+        else: torch.addmm(low_b, part, low_w.t(), out=logits)
         if not want_grad: best.append(logits.argmax(1))
         said, likely = _softmax_(logits, target)
         loss -= said.sum()
