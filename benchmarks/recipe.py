@@ -105,19 +105,28 @@ def run(row, reviews, seed):
     return dict(perplexity=stream_perplexity(language_model(learn), reviews.text.tolist()[:HELD_OUT], bs=32, seq_len=64), steps=len(learn.recorder.losses), minutes=minutes)
 
 
-def report(done, tokens, seeds):
-    got = {name: {s: done[k] for s in range(1, seeds + 1) if (k := key(name, tokens, s)) in done} for name in ROWS}
-    seen = {k: v for k,v in got.items() if v}
-    mean = {k: fmean(o['perplexity'] for o in v.values()) for k,v in seen.items()}
-    order = sorted(seen, key=lambda k: mean[k] if math.isfinite(mean[k]) else math.inf)
-    spread = {k: ' to '.join(f'{f(o["perplexity"] for o in v.values()):.1f}' for f in (min, max)) if len(v) > 1 else '' for k,v in seen.items()}
-    against = {k: [o['perplexity']/got['base'][s]['perplexity'] - 1 for s,o in v.items() if s in got['base']] for k,v in seen.items()}
-    rows = [f'| {k} | {mean[k]:.1f} | {spread[k]} | {fmean(against[k] or [math.nan]):+.1%} | {len(seen[k])} | {median(o["steps"] for o in seen[k].values()):,.0f} | {median(o["minutes"] for o in seen[k].values()):.1f} |' for k in order]
+def report(done):
+    "A table for every number of tokens, of what has been read so far"
+    tables = {}
+    for k,o in done.items():
+        name, tokens, seed = k.rsplit(', ', 2)
+        tables.setdefault(tokens, {}).setdefault(name, {})[seed] = o
     names = ', '.join(f'{k} {v}' for k,v in BASE.items())
     RESULT.parent.mkdir(exist_ok=True)
     RESULT.write_text(f'# What changes of the recipe bring\n\n{machine()} Made by `python benchmarks/recipe.py`.\n\n'
-        f"The starter's network, {CONFIG['n_layers']} layers of {CONFIG['n_hid']}, vocabulary {MAX_VOCAB:,}, reads {tokens:g} M tokens of IMDb once; perplexity on {HELD_OUT} held-out reviews, in the mean of the seeds, and against the base seed by seed. "
-        f'Each row changes the base in what it names. The base: {names}.\n\n| | perplexity | lowest to highest | against the base | seeds | steps | minutes |\n|---|---|---|---|---|---|---|\n' + '\n'.join(rows) + '\n', encoding='utf-8')
+        f"The starter's network, {CONFIG['n_layers']} layers of {CONFIG['n_hid']}, vocabulary {MAX_VOCAB:,}, reads some tokens of IMDb once; perplexity on {HELD_OUT} held-out reviews, in the mean of the seeds, and against the base seed by seed. "
+        f'Each row changes the base in what it names. The base: {names}.\n' + ''.join(f'\n## {t}\n\n{table(got)}\n' for t,got in sorted(tables.items())), encoding='utf-8')
+
+
+def table(got):
+    "The rows, the best one first"
+    mean = {k: fmean(o['perplexity'] for o in v.values()) for k,v in got.items()}
+    order = sorted(got, key=lambda k: mean[k] if math.isfinite(mean[k]) else math.inf)
+    spread = {k: ' to '.join(f'{f(o["perplexity"] for o in v.values()):.1f}' for f in (min, max)) if len(v) > 1 else '' for k,v in got.items()}
+    base = got.get('base', {})
+    against = {k: [o['perplexity']/base[s]['perplexity'] - 1 for s,o in v.items() if s in base] for k,v in got.items()}
+    rows = [f'| {k} | {mean[k]:.1f} | {spread[k]} | {fmean(against[k] or [math.nan]):+.1%} | {len(got[k])} | {median(o["steps"] for o in got[k].values()):,.0f} | {median(o["minutes"] for o in got[k].values()):.1f} |' for k in order]
+    return '| | perplexity | lowest to highest | against the base | seeds | steps | minutes |\n|---|---|---|---|---|---|---|\n' + '\n'.join(rows)
 
 
 def key(name, tokens, seed): return f'{name}, {tokens:g} M tokens, seed {seed}'
@@ -145,7 +154,7 @@ def main():
             if (k := key(name, a.tokens, seed)) not in done:
                 done[k] = run(ROWS[name], reviews, seed)
                 keep(done, file)
-            report(done, a.tokens, a.seeds)
+            report(done)
     print(RESULT.read_text(encoding='utf-8'))
 
 
