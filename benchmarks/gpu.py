@@ -16,6 +16,7 @@ from machine import cpu
 
 TINY = os.environ.get('SCALE') == 'tiny' # some reviews and networks of nothing, to see that all runs
 RESULT = Path(__file__).parent/'results'/'gpu.md'
+PARTS = ['train', 'step', 'starter', 'post']
 WHEELS = ['fastai', 'fastcore', 'fastdownload', 'fasttransform', 'plum-dispatch', 'beartype', 'safetensors', 'requests', 'urllib3', 'idna',
           'certifi', 'charset-normalizer', 'PyYAML', 'rich'] # as they are here; of fastprogress an older one, which imports no web framework
 PLATFORMS = ['manylinux_2_28_x86_64', 'manylinux_2_17_x86_64', 'manylinux2014_x86_64']
@@ -187,8 +188,8 @@ def post(pack, out, minutes):
 
 def collect(out):
     "The tables and reviews in `out` as one page, with the curves beside it"
-    parts = [o.read_text(encoding='utf-8') for o in (out/f'{n}.md' for n in ('train', 'starter', 'post')) if o.exists()]
-    if not parts: sys.exit(f'{out} has none of train.md, starter.md and post.md: run benchmarks/gpu.sh first')
+    parts = [o.read_text(encoding='utf-8') for o in (out/f'{n}.md' for n in PARTS) if o.exists()]
+    if not parts: sys.exit(f'{out} has none of {", ".join(f"{o}.md" for o in PARTS)}: run benchmarks/gpu.sh first')
     if (out/'post.png').exists():
         shutil.copy(out/'post.png', RESULT.with_suffix('.png'))
         parts.append('![Loss and rate](gpu.png)\n')

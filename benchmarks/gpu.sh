@@ -2,11 +2,13 @@
 # Some minutes on a bare GPU machine that has torch, numpy, pandas, matplotlib and scikit-learn, but no fastai, spaCy or network.
 #
 #   benchmarks/gpu.sh prepare PACK [--imdb FOLDER]      where there are a network, IMDb and this library: 33 MB into the folder PACK
-#   benchmarks/gpu.sh run PACK [train] [starter] [post] there: the parts named, or all three, one after the other
+#   benchmarks/gpu.sh run PACK [train] [step] [starter] [post]
+#                                                       there: those named, or all four, one after the other
 #   benchmarks/gpu.sh collect OUT                       back here: the tables become benchmarks/results/gpu.md
 #
-# What `run` brings about goes to $OUT (PACK/out unless set), each part's before the next begins, in six files of less than 16 MB:
+# What `run` brings about goes to $OUT (PACK/out unless set), each part's before the next begins, in seven files of less than 16 MB:
 #   train    3 minutes: a training step of stock fastai and of this library                              train.md
+#   step     2 minutes: what of such a step takes how long, alone                                        step.md
 #   starter  MINUTES: the starter model; benchmarks/starter.py, given its unpacked folder, goes on       starter.md, starter.tar.gz
 #   post     MINUTES: as many epochs of the post's recipe, from scratch, as fit                          post.md, post.png
 # and what they say to gpu.log. Each part begins anew and needs nothing of the others: with few minutes a call, give each a call of
@@ -41,14 +43,15 @@ part() { # NAME SECONDS COMMAND...: a failure, or the end of its time, does not 
   [ "$rc" = 0 ] || failed="$failed $name"
 }
 
-failed= seconds=210 scale='--size post laptop --steps 150 --rounds 1'
-[ "${SCALE:-}" != tiny ] || seconds=600 scale='--size laptop --bs 2 --steps 1 --rounds 1'
-for name in ${@:-train starter post}; do
+failed= seconds=210 scale='--size post laptop --steps 150 --rounds 1' small=
+[ "${SCALE:-}" != tiny ] || seconds=600 scale='--size laptop --bs 2 --steps 1 --rounds 1' small='--bs 1 --rounds 1 --steps 1'
+for name in ${@:-train step starter post}; do
   case $name in
   train) part train "$seconds" benchmarks/train.py --pack "$pack" --result "$out/train.md" $scale ;;
+  step) part step "$seconds" benchmarks/step.py --pack "$pack" --result "$out/step.md" $small ;;
   starter) part starter $((MINUTES*60 + 90)) benchmarks/gpu.py starter "$pack" "$out" --minutes "$MINUTES" ;;
   post) part post $((MINUTES*60 + 20)) benchmarks/gpu.py post "$pack" "$out" --minutes "$MINUTES" ;;
-  *) echo "the parts are train, starter and post, not $name" >&2; failed="$failed $name" ;;
+  *) echo "the parts are train, step, starter and post, not $name" >&2; failed="$failed $name" ;;
   esac
 done
 ls -l "$out"

@@ -1,0 +1,166 @@
+"""Where the time of a training step of the post's network goes: the last layer with its loss as stock has it and as this library
+does in pieces of several sizes, the network below it, the optimizers, and the whole step, on a GPU also without what makes the
+processor wait for it.
+
+    python benchmarks/step.py [--bs 128] [--rounds 5] [--steps 100] [--pack FOLDER]
+
+With a --pack of benchmarks/gpu.sh the steps are on IMDb's batches. Writes benchmarks/results/step.md.
+"""
+import argparse, time
+from pathlib import Path
+from statistics import median
+
+import torch
+from fastai.callback.core import Callback, CancelFitException
+from fastai.learner import AvgSmoothLoss
+from fastai.optimizer import Adam
+from fastai.text.all import AWD_LSTM, get_language_model
+from torch.nn import functional as F
+
+import imdb_lm.engine as engine
+from imdb_lm.learner import SIZES, lm_learner
+from machine import machine
+from train import loaders
+
+RESULT = Path(__file__).parent/'results'/'step.md'
+POST, VOCAB = SIZES['post'], 60_008
+CUDA = torch.cuda.is_available()
+DEVICE, LOW = ('cuda', torch.float16) if CUDA else ('cpu', torch.float32)
+MILLION = 1_000_000
+
+
+def sync():
+    if CUDA: torch.cuda.synchronize()
+
+
+def timed(part, rounds):
+    "Medians in ms: of the whole, and of what the processor has to do before it may go on"
+    part()
+    whole, launch = [], []
+    for _ in range(rounds):
+        sync()
+        start = time.perf_counter()
+        part()
+        launch.append(time.perf_counter() - start)
+        sync()
+        whole.append(time.perf_counter() - start)
+    return median(whole)*1e3, median(launch)*1e3
+
+
+def low(): return torch.autocast('cuda', LOW, enabled=CUDA)
+
+
+def last_layer(rows, rounds, network):
+    "Features come in, loss and all gradients go out; pieces as large as 'everything' are one"
+    decoder = network[1].decoder
+    w, b = decoder.weight, decoder.bias
+    x = torch.randn(rows, w.shape[1], device=DEVICE, requires_grad=True)
+    y = torch.randint(len(w), (rows,), device=DEVICE)
+
+    def stock():
+        with low(): logits = F.linear(x, w, b)
+        F.cross_entropy(logits.float(), y).backward()
+
+    def ours(piece):
+        engine.PIECE = engine.GPU_PIECE = piece
+        with low(): loss, _ = engine.linear_cross_entropy(x, w, b, y)
+        loss.backward()
+    usual = engine.PIECE, engine.GPU_PIECE
+    res = {'last layer and loss, stock': timed(stock, rounds)}
+    for piece in [o*MILLION for o in (4, 16, 32, 64, 128, 256)] + [rows*len(w)]:
+        name = 'one piece' if piece == rows*len(w) else f'pieces of {piece//MILLION} M logits'
+        res[f'the same, ours, {name}{", the default" if piece == usual[CUDA] else ""}'] = timed(lambda: ours(piece), rounds)
+    engine.PIECE, engine.GPU_PIECE = usual
+    return res
+
+
+def below(bs, seq_len, rounds, network):
+    x = torch.randint(VOCAB, (bs, seq_len), device=DEVICE)
+
+    def encode():
+        with low(): h = network[0](x)
+        h.float().pow(2).mean().backward()
+    return {'embedding and LSTMs, there and back': timed(encode, rounds)}
+
+
+def optimizers(rounds, network):
+    params = [p for p in network.parameters() if isinstance(p, torch.nn.Parameter)]
+    for p in params: p.grad = torch.randn_like(p)
+    return {f'optimizer, {name}': timed(cls(params, lr=1e-9).step, rounds) for name,cls in (('stock', Adam), ('ours', engine.FusedAdam))}
+
+
+class Lazy(AvgSmoothLoss):
+    "The smoothed loss, left where it is: fastai brings it to the processor, which waits for that at every step"
+    def accumulate(self, learn):
+        self.count += 1
+        loss = learn.loss.detach().mean()
+        self.val = torch.lerp(loss, self.val.to(loss.device), self.beta)
+
+
+class Watch(Callback):
+    run_valid = False
+    def __init__(self, warm, steps): self.warm, self.steps, self.done = warm, steps, 0
+    def after_batch(self):
+        self.done += 1
+        if self.done == self.warm:
+            sync()
+            self.start = time.perf_counter()
+        if self.done == self.warm + self.steps:
+            sync()
+            self.step = (time.perf_counter() - self.start)/self.steps*1e3
+            raise CancelFitException
+
+
+def fit(learn, warm, steps):
+    watch = Watch(warm, steps)
+    with learn.no_bar(), learn.no_logging(): learn.fit(1, 2e-3, cbs=watch)
+    return watch.step
+
+
+def whole_steps(dls, steps):
+    "Our training step, and on a GPU what it takes where the processor waits less"
+    make = lambda: lm_learner(dls, config=POST['config'], pretrained=False)
+    ways = {'step, ours': make}
+    if CUDA:
+        def bf16(): return make().to_fp32().to_bf16()
+        def lazy(learn):
+            learn.recorder.smooth_loss = Lazy()
+            return learn
+        ways |= {'the same, the loss left on the GPU': lambda: lazy(make()), 'the same in bf16, with no scale to ask for': bf16, 'the same in bf16, the loss left on the GPU': lambda: lazy(bf16())}
+    return {name: fit(way(), 20 if CUDA else 1, steps) for name,way in ways.items()}
+
+
+def operations(dls, steps=5, most=16):
+    "What keeps the device in some steps of ours: rows of a table, and the time of a step in all"
+    learn = lm_learner(dls, config=POST['config'], pretrained=False)
+    fit(learn, 1, 1)
+    with torch.profiler.profile() as seen: fit(learn, 1, steps - 1)
+    time_of = lambda o: (o.self_device_time_total if CUDA else o.self_cpu_time_total)/1e3/steps
+    found = sorted((o for o in seen.key_averages() if o.device_type.name.lower() == DEVICE), key=time_of, reverse=True)
+    return [f'| `{o.key[:60]}` | {time_of(o):,.2f} | {o.count/steps:,.1f} |' for o in found[:most]], sum(map(time_of, found)), sum(o.count for o in found)/steps
+
+
+def main():
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument('--bs', type=int, default=POST['bs'], help='rows of a batch')
+    p.add_argument('--rounds', type=int, default=5, help='runs of each part alone, after one that is not timed')
+    p.add_argument('--steps', type=int, default=100 if CUDA else 3, help='timed steps of the whole')
+    p.add_argument('--pack', type=Path, help='IMDb, packed by benchmarks/gpu.sh')
+    p.add_argument('--result', type=Path, default=RESULT, help='where the table goes')
+    a = p.parse_args()
+    seq_len = POST['seq_len']
+    network = get_language_model(AWD_LSTM, VOCAB, config=POST['config'], drop_mult=0.3).to(DEVICE)
+    parts = {**last_layer(a.bs*seq_len, a.rounds, network), **below(a.bs, seq_len, a.rounds, network), **optimizers(a.rounds, network)}
+    del network
+    dls = loaders(a.pack, a.bs, seq_len, POST['max_vocab'], False)
+    rows = [f'| {name} | {whole:,.1f} | {launch:,.1f} |' for name,(whole, launch) in parts.items()] + [f'| {name} | {step:,.1f} | |' for name,step in whole_steps(dls, a.steps).items()]
+    found, busy, count = operations(dls)
+    where = f'{torch.cuda.get_device_name()}. {machine()}' if CUDA else machine()
+    a.result.parent.mkdir(exist_ok=True)
+    a.result.write_text(f'# The parts of a training step\n\n{where} Made by `python benchmarks/step.py`.\n\nThe post\'s network at a vocabulary of {VOCAB:,}, a batch of {a.bs} x {seq_len} in {str(LOW).removeprefix("torch.")}; '
+                        f'parts alone, the median of {a.rounds} times, and whole steps, the mean of {a.steps}.\n\n| | ms | of which the processor is busy |\n|---|---|---|\n' + '\n'.join(rows)
+                        + f'\n\nThe operations of a step, {count:,.0f} in {busy:,.1f} ms, and those that take most of it:\n\n| | ms | times |\n|---|---|---|\n' + '\n'.join(found) + '\n', encoding='utf-8')
+    print(a.result.read_text(encoding='utf-8'))
+
+
+if __name__ == '__main__': main()
