@@ -179,8 +179,8 @@ def post(pack, out, minutes):
             peak = f', {torch.cuda.max_memory_allocated()/2**30:.1f} GB at most' if torch.cuda.is_available() else ''
             (out/'post.md').write_text(f"# The post's recipe from scratch\n\n{machine()}\n\nEpochs {len(rows)} of {epochs}: {frozen} at 2e-2, {epochs - frozen} at 2e-3, where the post has 3 and 10"
                                        f"; {time.monotonic() - begun:.0f} s in all{peak}.\n\n{table(rows)}\n\n{reviews(self.learn)}", encoding='utf-8')
-    learn = make()
     set_seed(42)
+    learn = make()
     learn.fit_two_stage(frozen, 2e-2, epochs - frozen, 2e-3, cbs=Keep())
     matplotlib.use('Agg')
     learn.plot_two_stage().savefig(out/'post.png', dpi=110)

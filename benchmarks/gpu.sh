@@ -15,13 +15,12 @@
 # its own. PACK is best a folder in runs/, which git ignores. SCALE=tiny tries everything out in minutes on a CPU; PYTHON is the
 # Python to use; MINUTES are 8 unless set.
 set -uo pipefail
-cd "$(dirname "$0")/.."
-PYTHON=${PYTHON:-python3} MINUTES=${MINUTES:-8}
-[ $# -ge 2 ] || { sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//p}' benchmarks/gpu.sh; exit 2; }
+here=$(cd "$(dirname "$0")" && pwd) PYTHON=${PYTHON:-python3} MINUTES=${MINUTES:-8}
+[ $# -ge 2 ] || { sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//p}' "$0"; exit 2; }
 what=$1 pack=$2
 shift 2
 case $what in
-prepare|collect) exec "$PYTHON" benchmarks/gpu.py "$what" "$pack" "$@" ;;
+prepare|collect) exec "$PYTHON" "$here/gpu.py" "$what" "$pack" "$@" ;;
 run) ;;
 *) echo "gpu.sh knows prepare, run and collect, not $what" >&2; exit 2 ;;
 esac
@@ -31,7 +30,7 @@ out=${OUT:-$pack/out} site=$(mktemp -d)
 trap 'rm -rf "$site"' EXIT
 mkdir -p "$out"
 for wheel in "$pack"/wheels/*.whl; do "$PYTHON" -m zipfile -e "$wheel" "$site" || exit 1; done
-export PYTHONPATH="$pack/stand_in:$site:$PWD" PYTHONUNBUFFERED=1 FASTAI_HOME="$site/fastai"
+export PYTHONPATH="$pack/stand_in:$site:$here/.." PYTHONUNBUFFERED=1 FASTAI_HOME="$site/fastai"
 
 part() { # NAME SECONDS COMMAND...: a failure, or the end of its time, does not stop the parts that follow
   local name=$1 seconds=$2 start=$SECONDS
@@ -47,10 +46,10 @@ failed= seconds=210 scale='--size post laptop --steps 150 --rounds 1' small=
 [ "${SCALE:-}" != tiny ] || seconds=600 scale='--size laptop --bs 2 --steps 1 --rounds 1' small='--bs 1 --rounds 1 --steps 1'
 for name in ${@:-train step starter post}; do
   case $name in
-  train) part train "$seconds" benchmarks/train.py --pack "$pack" --result "$out/train.md" $scale ;;
-  step) part step "$seconds" benchmarks/step.py --pack "$pack" --result "$out/step.md" $small ;;
-  starter) part starter $((MINUTES*60 + 90)) benchmarks/gpu.py starter "$pack" "$out" --minutes "$MINUTES" ;;
-  post) part post $((MINUTES*60 + 20)) benchmarks/gpu.py post "$pack" "$out" --minutes "$MINUTES" ;;
+  train) part train "$seconds" "$here/train.py" --pack "$pack" --result "$out/train.md" $scale ;;
+  step) part step "$seconds" "$here/step.py" --pack "$pack" --result "$out/step.md" $small ;;
+  starter) part starter $((MINUTES*60 + 90)) "$here/gpu.py" starter "$pack" "$out" --minutes "$MINUTES" ;;
+  post) part post $((MINUTES*60 + 20)) "$here/gpu.py" post "$pack" "$out" --minutes "$MINUTES" ;;
   *) echo "the parts are train, step, starter and post, not $name" >&2; failed="$failed $name" ;;
   esac
 done

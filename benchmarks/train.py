@@ -39,6 +39,7 @@ def train(kind, size, bs, steps, pack):
     from fastai.text.all import AWD_LSTM, language_model_learner
     from imdb_lm.learner import SIZES, lm_learner
     preset, cuda = SIZES[size], torch.cuda.is_available()
+    bs = bs or preset['bs']
     dls = loaders(pack, bs, preset['seq_len'], preset['max_vocab'], kind == 'stock')
     if kind == 'ours': learn = lm_learner(dls, config=preset['config'], pretrained=False)
     else:
@@ -82,12 +83,13 @@ def main():
     p.add_argument('--bs', type=int, help='rows of a batch; default: 128 for post, 16 for laptop')
     p.add_argument('--pack', type=Path, help='IMDb, packed by benchmarks/gpu.sh')
     p.add_argument('--result', type=Path, default=RESULT, help='where the table goes')
-    p.add_argument('--kind', choices=KINDS, help='train one of them and print its figures')
+    p.add_argument('--kind', choices=KINDS, help='train one of them, in the first --size, and print its figures')
     a = p.parse_args()
     if a.kind: return train(a.kind, a.size[0], a.bs, a.steps, a.pack)
+    from imdb_lm.learner import SIZES
     rows = []
     for size in a.size:
-        bs, seen = a.bs or {'post': 128, 'laptop': 16}[size], {kind: [] for kind in KINDS if a.pack or kind != BOTH}
+        bs, seen = a.bs or SIZES[size]['bs'], {kind: [] for kind in KINDS if a.pack or kind != BOTH}
         for kind in [*seen]*a.rounds:
             args = [sys.executable, __file__, '--kind', kind, '--size', size, '--bs', str(bs), '--steps', str(a.steps*(10 if size == 'laptop' else 1)),
                     *(['--pack', str(a.pack)] if a.pack else [])]

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['FORMAT', 'SHORTEST', 'SPARING', 'RunLog', 'write_checkpoint', 'checkpoints', 'read_checkpoint', 'batch_size',
-           'spelled', 'describe_run', 'Checkpointer']
+           'spelled', 'describe_run', 'describe_training', 'Checkpointer']
 
 # %% ../nbs/05a_checkpoint.ipynb #90cb0a43
 import json, os, random, re, shutil, signal, sys, tempfile, threading, time
@@ -16,7 +16,9 @@ import numpy as np
 import pandas as pd
 import torch
 from fastai.callback.core import CancelEpochException, Callback
-from fastai.callback.training import GradientAccumulation
+from fastai.callback.fp16 import MixedPrecision
+from fastai.callback.rnn import RNNRegularizer
+from fastai.callback.training import GradientAccumulation, GradientClip
 from fastai.learner import Recorder
 from fastai.optimizer import Optimizer
 from fastai.torch_core import get_model, maybe_gather
@@ -24,6 +26,7 @@ from fastcore.foundation import L
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from .engine import BF16
 from .learner import save_lm
 from .processes import from_all, from_first, greatest, lock, n_processes, rank
 
@@ -140,7 +143,7 @@ def _set_place(learn, tensors, plain):
     if plain['scaler']: learn.mixed_precision.scaler.load_state_dict(plain['scaler'])
 
 # %% ../nbs/05a_checkpoint.ipynb #ada7aa88
-FORMAT = 2 # Of the files: a checkpoint of another one is refused
+FORMAT = 3 # Of the files: a checkpoint of another one is refused
 _PART = '.part-' # How the name of a checkpoint begins that is not whole
 
 def write_checkpoint(
@@ -209,7 +212,7 @@ def spelled(
 
 def describe_run(
     learn, # An `LMLearner` on DataLoaders of `lm_dls`
-    recipe: dict, # Epochs and rates of the stages, and whatever else the training was given
+    recipe: dict, # Epochs and rates of the stages, and the rest of `describe_training`
 ) -> dict: # What JSON can hold
     "All that two runs must share for one to continue the other"
     parts = {'training': learn.dls.train, 'validation': learn.dls.valid}
@@ -220,7 +223,24 @@ def describe_run(
         bs=learn.dls.train.bs*n_processes(), seq_len=learn.dls.train.seq_len,
         network={n: list(p.shape) for n,p in _parameters(learn)},
         dropout=[repr(o) for o in learn.model.modules() if not list(o.children()) and hasattr(o, 'p')] + [enc.encoder_dp.embed_p, *(o.weight_p for o in enc.rnns)],
-        optimizer=spelled(learn.opt_func), wd=learn.wd, moms=list(learn.moms), half=hasattr(learn, 'mixed_precision'), recipe=recipe)
+        optimizer=spelled(learn.opt_func), wd=learn.wd, moms=list(learn.moms), recipe=recipe)
+
+def describe_training(
+    learn, # An `LMLearner`, or a classifier
+    cbs, # Callbacks of the training, beside the learner's own
+    kwargs: dict, # Its arguments for `fit_one_cycle`
+) -> dict: # What JSON can hold
+    "What else makes a training what it is: arguments, the loss, and callbacks that change what is computed"
+    loss = getattr(learn.loss_func, 'func', learn.loss_func)
+    options = {k: v for k,v in getattr(loss, '__dict__', {}).items() if isinstance(v, (float, str))}
+    res = dict(pretrained=getattr(learn, 'pretrained', None), loss=f'{spelled(loss)} {options}', precision='fp32')
+    for o in L(learn.cbs) + L(cbs):
+        if isinstance(o, RNNRegularizer): res.update(alpha=o.alpha, beta=o.beta)
+        elif isinstance(o, GradientClip): res.update(max_norm=o.max_norm, norm_type=o.norm_type)
+        elif isinstance(o, GradientAccumulation): res.update(n_acc=o.n_acc*n_processes())
+        elif isinstance(o, MixedPrecision): res.update(precision=o.amp_mode.value)
+        elif isinstance(o, BF16): res.update(precision='bf16')
+    return res | {k: v if isinstance(v, (int, float, str)) else spelled(v) for k,v in kwargs.items()}
 
 # %% ../nbs/05a_checkpoint.ipynb #41ab12c7
 def _check_same(folder, was, now):

@@ -23,15 +23,16 @@ PIECE = 4*1024*1024 # Logits held at a time
 @torch.inference_mode()
 def stream_perplexity(
     lm: LanguageModel, # The model to judge
-    texts: list, # list of str, read in this order
+    texts: list, # list of str, read in this order; a str is one text
     bs: int = 128, # Rows of a batch, >= 1; as for training, since they change the figure a little
     seq_len: int = 72, # Tokens of a row in a batch, >= 1; fastai's default
 ) -> float: # >= 1; NaN if the model gives no finite numbers
     "The perplexity that fastai's validation reports; `ValueError` without any word"
     bs, seq_len = check_whole('bs', bs), check_whole('seq_len', seq_len)
-    ids = lm.numericalize(list(chain.from_iterable(tokenize(texts))))
+    tokens = tokenize([texts] if isinstance(texts, str) else texts)
+    if all(len(o) < 2 for o in tokens): raise ValueError('no words to judge: give at least one text that is not empty')
+    ids = lm.numericalize(list(chain.from_iterable(tokens)))
     n, state, losses = len(ids) - 1, None, []
-    if n < 1: raise ValueError('no words to judge: give at least one text that is not empty')
     bs = min(bs, max(1, n//seq_len))
     mine = my_share(bs)
     x, y = (o[:n//bs*bs].view(bs, -1)[mine.start:mine.stop] for o in (ids, ids[1:]))

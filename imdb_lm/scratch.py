@@ -53,11 +53,9 @@ def scratch_learner(
 def fit_one_stage(self: LMLearner,
     epochs: int = 1, # How often each text is read
     lr: float = 5e-3, # Peak learning rate
-    pct_start: float = 0.05, # Share of the steps until the peak; the post's is 0.25
-    div: float = 2., # The cycle begins at the peak rate divided by this; the post's is 25
     checkpoint: str|Path = None, # A folder for checkpoints, as for `fit_two_stage`
     cbs = None, # Callbacks
     **kwargs
 ) -> pd.DataFrame: # The table, a row an epoch; `learn.history` keeps it
     "Train everything in one cycle"
-    return self.fit_two_stage(0, epochs=epochs, lr=lr, checkpoint=checkpoint, cbs=cbs, pct_start=pct_start, div=div, **kwargs)
+    return self.fit_two_stage(0, epochs=epochs, lr=lr, checkpoint=checkpoint, cbs=cbs, **kwargs)

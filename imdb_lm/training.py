@@ -16,7 +16,6 @@ import torch
 from fastai.callback.core import Callback
 from fastai.callback.fp16 import AMPMode, MixedPrecision
 from fastai.callback.progress import ProgressCallback
-from fastai.callback.training import GradientAccumulation
 from fastai.learner import Learner, Recorder
 from fastai.text.learner import LMLearner
 from fastai.torch_core import num_distrib
@@ -24,7 +23,7 @@ from fastcore.basics import patch
 from fastcore.foundation import L
 from fastcore.meta import delegates
 
-from .checkpoint import Checkpointer, RunLog, spelled
+from .checkpoint import Checkpointer, RunLog, describe_training
 from .learner import save_lm
 from .memory import _leave_autocast, memory_explained
 from .model import check_recipe
@@ -57,13 +56,16 @@ class StopOnNaN(Callback):
 def _open(learn, groups):
     "Freeze all but the last `groups` of layers; None unfreezes"
     if groups is None: learn.unfreeze()
-    elif getattr(learn, 'pretrained', True): learn.freeze_to(-groups)
-    else:
-        learn.unfreeze()
-        if not rank(): print('Nothing is pretrained, so nothing is frozen: stage one trains the whole network.', file=sys.stderr)
+    elif _is_pretrained(learn): learn.freeze_to(-groups)
+    else: learn.unfreeze()
     learn.model.zero_grad() # of a sum of gradients that the end of a stage, or Ctrl-C, cut off
 
+def _is_pretrained(learn): return getattr(learn, 'pretrained', True)
+
 def _fit_stages(learn, stages, history, cbs, kwargs):
+    if not (rank() or _is_pretrained(learn) or all(groups is None for *_,groups in stages)):
+        print('Nothing is pretrained, so nothing is frozen: every stage trains the whole network.', file=sys.stderr)
+    learn.history, learn.curve = history.tables() # not those of a training before
     try:
         for stage,n,rate,groups in stages:
             history.stage = stage
@@ -81,8 +83,7 @@ def _fit_from_checkpoint(learn, stages, history, cbs, kwargs, folder, save):
     if not hasattr(learn.dls.train, 'docs'): raise ValueError(f'checkpoints need DataLoaders made by lm_dls, not {type(learn.dls.train).__name__}: they can begin in the midst of an epoch')
     keeper = Checkpointer(folder, history, save)
     with keeper.held():
-        rows = {'n_acc': o.n_acc*n_processes() for o in L(learn.cbs) + L(cbs) if isinstance(o, GradientAccumulation)}
-        stage,epoch,batch = keeper.find(learn, {**(getattr(learn, 'recipe', None) or {}), 'pretrained': getattr(learn, 'pretrained', None), **rows, **{k: spelled(v) for k,v in kwargs.items()}})
+        stage,epoch,batch = keeper.find(learn, learn.recipe)
         stages = [o for o in stages if o[0] >= stage]
         if keeper.step and not rank(): print(f'Going on from step {keeper.step:,} in {folder}: stage {stage}, epoch {epoch}, batch {batch}.' if stages else f'The run in {folder} is complete.', file=sys.stderr)
         if stages:
@@ -104,7 +105,7 @@ def _check_precision(learn, cbs):
 
 # %% ../nbs/05c_training.ipynb #d0394337
 def fit_stages(
-    learn: Learner, # A learner of `lm_learner` or `clas_learner`; with checkpoints its `recipe` is what tells this run from others
+    learn: Learner, # A learner of `lm_learner` or `clas_learner`; its `recipe`, to which `describe_training` adds, tells this run from others
     stages: list, # Of tuples: number of the stage, epochs (0 leaves it out), peak learning rate (a slice: from the first group of layers to the last), how many of the last groups to train (None: all)
     checkpoint: str|Path = None, # A folder for checkpoints; None keeps none
     cbs = None, # Callbacks for all stages
@@ -115,6 +116,7 @@ def fit_stages(
     if not len(learn.dls.train):
         raise ValueError('there is not a batch to train on: a learner that was loaded keeps no texts; give it some, such as learn.dls = lm_dls(texts, vocab=learn.dls.vocab)')
     history, stages = RunLog(), [o for o in stages if o[1]]
+    learn.recipe = {**(getattr(learn, 'recipe', None) or {}), **describe_training(learn, cbs, kwargs)}
     if checkpoint is None: _fit_stages(learn, stages, history, cbs, kwargs)
     else: _fit_from_checkpoint(learn, stages, history, cbs, kwargs, Path(checkpoint), save)
     learn.history, learn.curve = history.tables()

@@ -19,8 +19,9 @@ import pandas as pd
 import pytest
 import torch
 from fastai.callback.core import Callback
-from fastai.callback.training import GradientAccumulation, ShortEpochCallback
+from fastai.callback.training import GradientAccumulation, GradientClip, ShortEpochCallback
 from fastai.learner import Metric
+from fastai.losses import LabelSmoothingCrossEntropyFlat
 from fastai.optimizer import OptimWrapper, ranger
 from fastai.text.all import set_seed
 from fastai.text.data import LMDataLoader
@@ -29,6 +30,7 @@ from fastai.text.models.awdlstm import awd_lstm_lm_config
 import imdb_lm.training  # noqa: F401 -- lends learners their fit_two_stage
 from imdb_lm import card, checkpoint
 from imdb_lm.checkpoint import batch_size, checkpoints, describe_run, read_checkpoint, write_checkpoint
+from imdb_lm.engine import BF16
 from imdb_lm.learner import lm_learner
 from imdb_lm.loader import lm_dls
 from imdb_lm.memory import split_batches
@@ -416,10 +418,24 @@ def test_another_run_is_refused(reviews, tmp_path, change, match):
 
 
 @pytest.mark.parametrize('change,match', [(dict(epochs=3), 'recipe: epochs=2 there, epochs=3 now'), (dict(lr=1e-3), 'recipe: lr=0.005 there, lr=0.001 now'),
-                                          (dict(pct_start=0.5), "recipe: pct_start=None there, pct_start='0.5' now")])
+                                          (dict(pct_start=0.5), "recipe: pct_start=None there, pct_start=0.5 now")])
 def test_another_recipe_is_refused(reviews, tmp_path, change, match):
     fit(learner(reviews), tmp_path)
     with pytest.raises(ValueError, match=f'with other {match}'): fit(learner(reviews), tmp_path, **change)
+
+
+@pytest.mark.parametrize('change,match', [
+    (lambda o: o.remove_cb(o.rnn_regularizer), r'alpha=2.0, beta=1.0 there, alpha=None, beta=None now'),
+    (lambda o: o.add_cb(GradientClip(.5)), r'max_norm=None, norm_type=None there, max_norm=0.5, norm_type=2.0 now'),
+    (lambda o: o.add_cb(BF16()), r"precision='fp32' there, precision='bf16' now"),
+    (lambda o: setattr(o, 'loss_func', LabelSmoothingCrossEntropyFlat(eps=.1)), r"loss=.*CrossEntropyLoss\(\).* there, loss=.*'eps': 0.1.* now"),
+])
+def test_another_loss_is_refused(reviews, tmp_path, change, match):
+    "And whatever else changes the gradients"
+    fit(learner(reviews), tmp_path)
+    other = learner(reviews)
+    change(other)
+    with pytest.raises(ValueError, match=f'belongs to a run with other recipe: {match}'): fit(other, tmp_path)
 
 
 def test_other_texts_are_refused(reviews, tmp_path):

@@ -225,7 +225,9 @@ def test_a_table_is_a_corpus(typed, corpus, trained):
 def test_recipe_for_a_start_from_nothing(typed, corpus):
     rc, out, err = typed('train', '--data', corpus, '--recipe', 'scratch', '--bs', '2', '--seq-len', '8')
     assert rc == 0
-    assert load_lm('model').config['recipe'] == dict(frozen_epochs=0, frozen_lr=2e-2, epochs=1, lr=5e-3)
+    recipe = load_lm('model').config['recipe']
+    assert recipe.items() >= dict(frozen_epochs=0, epochs=1, lr=5e-3, pretrained=False, max_norm=1.).items() and 'alpha' not in recipe
+    assert 'gradients clipped to 1' in Path('model/README.md').read_text()
     assert len(Path('model/history.csv').read_text().splitlines()) == 2
     assert 'stage one' not in err
 

@@ -1,4 +1,5 @@
 """The last layer in pieces: fastai's losses, gradients, metrics and predictions, in a fraction of the memory."""
+from copy import copy
 from functools import partial
 
 import pytest
@@ -47,7 +48,9 @@ def test_the_sum_over_many_rows_is_exact():
     for a,c in zip(torch.autograd.grad(got, params), torch.autograd.grad(want, params)): close(a, c, 1e-6)
 
 
-def test_without_gradients_the_likeliest_words_are_told():
+@pytest.mark.parametrize('piece', [1, 31*7, 10**9])
+def test_without_gradients_the_likeliest_words_are_told(monkeypatch, piece):
+    monkeypatch.setattr(engine, 'PIECE', piece)
     params, y = parts()
     with torch.no_grad(): loss, best = linear_cross_entropy(*params, y)
     close(loss, F.cross_entropy(F.linear(*params), y).detach())
@@ -60,6 +63,26 @@ def test_frozen_projection():
     a, = torch.autograd.grad(linear_cross_entropy(x, w, b, y)[0], [x])
     c, = torch.autograd.grad(F.cross_entropy(F.linear(x, w, b), y), [x])
     close(a, c)
+
+
+@pytest.mark.parametrize('trained', [(0,), (1,), (2,), (0, 2)])
+def test_only_some_have_gradients(trained):
+    params, y = parts()
+    params = [o.detach().requires_grad_(i in trained) for i,o in enumerate(params)]
+    some = [params[i] for i in trained]
+    for a,c in zip(torch.autograd.grad(linear_cross_entropy(*params, y)[0], some), torch.autograd.grad(F.cross_entropy(F.linear(*params), y), some)): close(a, c)
+
+
+def test_no_rows():
+    (x, w, b), y = parts()
+    assert torch.isnan(linear_cross_entropy(x[:0], w, b, y[:0])[0]) and torch.isnan(F.cross_entropy(F.linear(x[:0], w, b), y[:0]))
+
+
+def test_many_rows_of_a_small_vocabulary_in_fp16():
+    "Their gradients add up to more than fp16 holds, which ends at 65,504"
+    x, w = torch.ones(140_000, 1, dtype=torch.float16), torch.zeros(2, 1, dtype=torch.float16)
+    dw, = torch.autograd.grad(linear_cross_entropy(x, w.requires_grad_(), None, torch.zeros(len(x), dtype=torch.int64))[0], [w])
+    assert dw.flatten().tolist() == [-.5, .5]
 
 
 def test_bf16_autocast():
@@ -118,7 +141,17 @@ def test_logits_in_a_metric_of_ones_own():
     x = torch.randn(3, 4, 8)
     logits, full = Logits(x, linear), linear(x)
     for f in (lambda o: -o, lambda o: abs(o), lambda o: o/2, lambda o: 2*o, lambda o: 1 - o, lambda o: 1 + o, lambda o: 2/o, lambda o: o**2, lambda o: o > 0, lambda o: o <= 0,
-              lambda o: o - o.logsumexp(-1, keepdim=True), lambda o: o@torch.ones(31), lambda o: torch.ones(4)@o, lambda o: full*o): assert torch.equal(f(logits), f(full))
+              lambda o: o - o.logsumexp(-1, keepdim=True), lambda o: o@torch.ones(31), lambda o: torch.ones(4)@o, lambda o: full*o, lambda o: o//1, lambda o: o%1, lambda o: 2**o, lambda o: o == full, lambda o: o != full,
+              lambda o: torch.cat([o, full]), lambda o: torch.stack((full, o)), lambda o: torch.log_softmax(input=o, dim=-1), lambda o: o.argmax(-1, True), lambda o: o.sum(), lambda o: torch.tensor(o.tolist())): assert torch.equal(f(logits), f(full))
+    assert torch.equal(copy(logits).full(), full) and {logits: 1}[logits] == 1
+
+
+@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
+def test_logits_of_half_precision_features(dtype):
+    "Metrics come when autocast has ended, and get fp32 as from fastai"
+    linear, x = torch.nn.Linear(8, 31), torch.randn(3, 4, 8).to(dtype)
+    full = Logits(x, linear).full()
+    assert full.dtype == torch.float32 and torch.equal(full, linear(x.float()))
 
 
 @pytest.mark.parametrize('options', [dict(weight=torch.rand(31)), dict(label_smoothing=0.1), dict(ignore_index=3), dict(reduction='sum')], ids=lambda o: next(iter(o)))
@@ -192,6 +225,25 @@ def test_metrics_that_ask_for_more(reviews):
     with ours.no_bar(), stock.no_bar(): close(torch.tensor(list(ours.validate())), torch.tensor(list(stock.validate())), 1e-5)
 
 
+@pytest.mark.parametrize('stage', ['train', 'valid'])
+def test_metrics_in_half_precision(reviews, stage):
+    "The LSTMs give bf16, as under autocast on a GPU, and the weights are fp32"
+    _, ours = learners(reviews, metrics=[accuracy, top_k_accuracy])
+    ours.model[0].register_forward_hook(lambda enc, args, out: out.bfloat16())
+    ours.recorder.train_metrics = stage == 'train'
+    fit(ours)
+    assert all(0 <= o <= 1 for o in ours.recorder.values[-1][-2:])
+
+
+def test_a_batch_that_is_broken_off_leaves_a_network_as_it_was(reviews):
+    class Break(Callback):
+        order = 50
+        def before_batch(self): raise KeyboardInterrupt
+    _, ours = learners(reviews)
+    with ours.no_bar(), ours.no_logging(), pytest.raises(KeyboardInterrupt): ours.fit_two_stage(0, epochs=1, cbs=Break())
+    with torch.no_grad(): assert isinstance(ours.model(torch.randint(0, 50, (2, 3)))[0], torch.Tensor)
+
+
 def test_predictions_are_whole(reviews):
     stock, ours = learners(reviews)
     with stock.no_bar(), ours.no_bar():
@@ -210,8 +262,12 @@ def test_logits_are_never_whole(reviews, monkeypatch):
     def never(self): raise AssertionError('the logits were made')
     monkeypatch.setattr(Logits, 'full', never)
     _, ours = learners(reviews)
+    words, made, softmax = len(ours.dls.vocab), [], engine._softmax_
+    monkeypatch.setattr(engine, 'PIECE', 7*words)
+    monkeypatch.setattr(engine, '_softmax_', lambda logits, target: made.append(logits.shape) or softmax(logits, target))
     fit(ours)
     with ours.no_bar(): ours.validate()
+    assert set(made) <= {(o, words) for o in range(1, 8)} and sum(n for n,_ in made) > len(ours.dls.train)*4*30
 
 
 class Dtypes(Callback):
@@ -262,6 +318,15 @@ def test_bf16_ends_with_the_training(reviews, monkeypatch):
         assert torch.is_autocast_enabled('cpu') # nobody is told
         low.leave(), low.leave()
         assert not torch.is_autocast_enabled('cpu')
+
+
+def test_bf16_draws_nothing(reviews):
+    "Whether there is bf16 is tried out, and what is random stays as it was"
+    learn = lm_learner(lm_dls(reviews, bs=4, seq_len=30), config=SIZES, pretrained=False)
+    learn.add_cb(BF16())
+    was = torch.get_rng_state()
+    with torch.backends.mkldnn.flags(enabled=torch.ops.mkldnn._is_mkldnn_bf16_supported()): learn.bf16.before_fit()
+    assert torch.equal(torch.get_rng_state(), was)
 
 
 def test_bf16_where_there_is_none(reviews, monkeypatch):

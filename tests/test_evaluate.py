@@ -151,8 +151,9 @@ def test_less_than_a_word(lm, text):
 
 @pytest.mark.parametrize('texts', [[], [''], ['', ' '], ''])
 def test_no_words_to_judge(lm, texts):
-    with pytest.raises(ValueError, match='no words to judge') as e: evaluate_lm(lm, texts)
-    assert '\n' not in str(e.value)
+    for f in evaluate_lm, stream_perplexity:
+        with pytest.raises(ValueError, match='no words to judge') as e: f(lm, texts)
+        assert '\n' not in str(e.value)
 
 
 def test_a_text_that_is_none(lm):

@@ -14,8 +14,9 @@ from fastai.text.all import set_seed
 from fastai.text.models.awdlstm import awd_lstm_lm_config
 
 import imdb_lm.training  # noqa: F401 -- lends learners their fit_two_stage
-from imdb_lm.learner import lm_learner
+from imdb_lm.learner import lm_learner, save_lm
 from imdb_lm.loader import lm_dls
+from imdb_lm.model import load_lm
 from imdb_lm.training import _check_precision
 
 SIZES = {**awd_lstm_lm_config, 'emb_sz': 8, 'n_hid': 12, 'n_layers': 2}
@@ -61,6 +62,18 @@ def test_the_picture(learn):
     assert [len(o.get_xdata()) for o in losses.lines] == [3*len(learn.dls.train), 3]
     assert losses.lines[1].get_ydata().tolist() == learn.history.valid_loss.tolist()
     assert len(rates.lines[0].get_ydata()) == 3*len(learn.dls.train)
+
+
+def test_what_ctrl_c_leaves_in_the_first_epoch(learn, tmp_path):
+    "No figures of a training before, beside the rates of this one"
+    class Stop(Callback):
+        def before_batch(self): raise KeyboardInterrupt
+    with learn.no_bar(), learn.no_logging():
+        learn.fit_two_stage(0, epochs=1)
+        with pytest.raises(KeyboardInterrupt): learn.fit_two_stage(0, epochs=3, cbs=Stop())
+    assert learn.history.empty and learn.curve.empty
+    config = load_lm(save_lm(learn, tmp_path/'model')).config
+    assert config['recipe']['epochs'] == 3 and config['metrics'] is None
 
 
 def test_what_ctrl_c_leaves_can_be_drawn(learn):
