@@ -338,6 +338,7 @@ class Guard:
 # %% ../nbs/09_app.ipynb #926ed896
 def _check_port(host, port):
     "Can the page be there?"
+    if not 0 < port < 2**16: raise ValueError(f'port={port!r} cannot be: it is a whole number from 1 to 65535')
     with socket.socket() as s:
         s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try: s.bind((host, port))

@@ -94,6 +94,7 @@ def predict(self: Classifier,
     for i,t in enumerate(texts):
         if not isinstance(t, str) or not t.strip(): raise ValueError(f'text {i+1} of {len(texts)} is {t!r}, so there is nothing to judge: leave it out')
     probs = self.logits([self.encode(t) for t in texts], bs).softmax(1)
+    if not probs.isfinite().all(): raise ValueError('the classifier gives no finite numbers: its weights are damaged or its training diverged, so train it again at a lower learning rate')
     return [self.classes[i] for i in probs.argmax(1)], probs
 
 # %% ../nbs/03b_classifier.ipynb #940d9f06

@@ -42,9 +42,24 @@ def _one_line(f):
             raise typer.Exit(1)
         except Exception as e:
             if DEBUG in sys.argv: raise
-            message = ' '.join(str(e).split())
+            message = _typed(' '.join(str(e).split()))
             _fail(message if message and isinstance(e, EXPECTED) else f'{type(e).__name__} {message} ({DEBUG} shows where)', 1)
     return inner
+
+_SPELLED = { # advice of the library, for those who type
+    'column of texts as text_col': 'column of texts with --text-col',
+    ", or pass errors='replace'": '',
+    'use mini_reviews()': 'use mini, the bundled corpus',
+    'pass pretrained=False, or a (pth, pkl) pair or a model folder that you have': 'give --pretrained none, or a model folder that you have',
+    'train with lm_dls(..., label=...)': 'train with --label',
+    ', or another valid_pct or valid': '',
+    ', or ask for fewer openings or shorter ones': '',
+}
+
+def _typed(message):
+    "`message`, with options for what Python would be given"
+    for python,option in _SPELLED.items(): message = message.replace(python, option)
+    return message
 
 def _shared(f):
     "`f`, done by all processes of a launch"
@@ -143,7 +158,14 @@ def main():
     try: several = _several()
     except ValueError as e: sys.exit(_complain(e) or 1)
     if several and os.environ.get('RANK', '0') != '0': _give_up_stdout() # of several processes the first one speaks
-    try: sys.exit(app(standalone_mode=False) or 0)
+    try:
+        code = app(standalone_mode=False)
+        print(end='', flush=True)
+        sys.exit(code or 0)
+    except OSError as e: # the help may go to a full disk, too
+        if DEBUG in sys.argv: raise
+        _give_up_stdout()
+        sys.exit(_complain(e) or 1)
     except _UsageError as e:
         if len(sys.argv) < 2: e.show() # the help
         else: _complain(_slip(e))
@@ -204,10 +226,12 @@ def _bars_for_terminals():
 def _learner(data, text_col, label, size, pretrained, bs, seq_len, seed, recipe='post'):
     "The learner that the options ask for, and a word on what it is"
     from fastai.torch_core import set_seed
+    from imdb_lm.checks import check_seed
     from imdb_lm.learner import SIZES, lm_learner
     from imdb_lm.loader import dls_summary, lm_dls
     from imdb_lm.processes import in_turn, n_processes
     from imdb_lm.scratch import scratch_learner
+    check_seed(seed)
     if _several():
         from imdb_lm.distributed import meet # needs Accelerate
         meet()
@@ -291,7 +315,9 @@ def train(
     with _bars_for_terminals():
         if learn.pretrained: print(f'before training: perplexity {learn.validate()[-1]:.2f}')
         fit = learn.fit_one_stage if recipe == 'scratch' else learn.fit_two_stage
-        history = fit(**plan, checkpoint=checkpoint)
+        try: history = fit(**plan, checkpoint=checkpoint)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(f'stopped: what is done is in {checkpoint}, and the same command goes on' if checkpoint else 'stopped: nothing is kept; with --checkpoint FOLDER the same command would go on') from None
     save_lm(learn, out)
     if rank(): return
     history.to_csv(out/'history.csv', index=False)
@@ -329,7 +355,9 @@ def _dry_run(learn, epochs, steps=6):
 # %% ../nbs/08_cli.ipynb #b118685f
 def _piped():
     "The lines that come through a pipe, if there is one"
-    try: return [] if sys.stdin is None or sys.stdin.isatty() else [o.rstrip('\r\n') for o in sys.stdin]
+    if sys.stdin is None or sys.stdin.isatty(): return []
+    if hasattr(sys.stdin, 'reconfigure'): sys.stdin.reconfigure(encoding='utf-8-sig', errors='strict')
+    try: return [o.rstrip('\r\n') for o in sys.stdin]
     except UnicodeDecodeError: raise ValueError('what comes through the pipe is not UTF-8: convert it') from None
 
 def _prompts(args):
@@ -361,10 +389,10 @@ def _print_reviews(lm, prompts, json, **kwargs):
         print(_seen(dumps(dict(prompt=prompts[row.key[0]], text=text), ensure_ascii=False) if json else f'{text}\n'), flush=sys.stdout.isatty())
 
 # %% ../nbs/08_cli.ipynb #92d78ce5
-def _print_fresh(lm, prompts, json, max_copy, against, n, **kwargs):
+def _print_fresh(lm, prompts, json, max_copy, against, text_col, n, **kwargs):
     "Only reviews that do not copy"
     from imdb_lm.memorization import corpus_index, fresh_reviews
-    with _bars_on_stderr(): index = corpus_index(_corpus(against))
+    with _bars_on_stderr(): index = corpus_index(_corpus(against), text_col=text_col)
     found = fresh_reviews(lm, index, prompts, max_copy, n=n, **kwargs)
     for p,texts in zip(prompts, found):
         for text in texts: print(_seen(dumps(dict(prompt=p, text=text), ensure_ascii=False) if json else f'{text}\n'))
@@ -425,6 +453,7 @@ def generate(
     resume: bool = False, # Go on with the file that --out names, if it is there
     max_copy: Optional[int] = None, # Write a review again that has more words in a row from the texts that --against names
     against: Optional[str] = None, # For --max-copy: the texts that the model was trained on: imdb, mini, or a PATH, as for train --data. Default: imdb
+    text_col: str = 'text', # For --against: the column of texts, where it is a table
 ):
     """Write reviews.
 
@@ -441,7 +470,7 @@ def generate(
     prompts, lm = from_first(None if rank() else _prompts(prompts)), load_lm(model := _or_starter(model))
     how = dict(n_words=n_words, n=n, temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p, repetition_penalty=repetition_penalty,
                label=label, stars=stars, sentiment=sentiment, guidance_scale=guidance_scale, banned=banned or (), min_words=min_words, seed=seed, stop=stop, raw=raw)
-    if max_copy is not None: _print_fresh(lm, prompts, json, max_copy, against or 'imdb', **how)
+    if max_copy is not None: _print_fresh(lm, prompts, json, max_copy, against or 'imdb', text_col, **how)
     elif out: _write_file(lm, model, out, prompts, resume=resume, **how)
     else: _print_reviews(lm, prompts, json, **how)
 
@@ -512,9 +541,11 @@ def evaluate(
 def _texts(args):
     "What is to be judged: texts, what is in the files that are named, else the lines of a pipe"
     def text(o):
-        try: is_file = Path(o).is_file()
-        except OSError: is_file = False # longer than a name can be
-        try: return Path(o).read_text(encoding='utf-8') if is_file else o
+        try: there, is_file = Path(o).exists(), Path(o).is_file()
+        except OSError: there = is_file = False # longer than a name can be
+        if there and not is_file: raise ValueError(f'{o} is a folder, a pipe or a device: give plain files, or texts')
+        if not there and re.fullmatch(r'\S+\.txt', o): raise FileNotFoundError(f'{o} is not there: give files that are, or texts')
+        try: return Path(o).read_text(encoding='utf-8-sig') if is_file else o
         except UnicodeDecodeError: raise ValueError(f'{o} is not UTF-8: convert it') from None
     if args: return list(map(text, args))
     if piped := [o for o in _piped() if o.strip()]: return piped

@@ -7,7 +7,7 @@ __all__ = ['as_source', 'table_texts', 'corpus_labels', 'tokens_folder', 'Tokeni
            'LMTextBlock', 'lm_dblock', 'lm_dls', 'near_duplicates', 'dls_summary', 'held_out_texts']
 
 # %% ../nbs/02_loader.ipynb #65256735
-import gc, json, os
+import gc, json, os, warnings
 from collections import Counter
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -32,16 +32,24 @@ from fasttransform import Transform
 from pandas.api.types import is_list_like
 
 from .cache import Corpus, cached_tokens
-from .checks import ABOVE_0, BELOW_1, check_number, check_whole
+from .checks import ABOVE_0, BELOW_1, check_number, check_seed, check_whole
 from .data import check_errors, fastai_folder, read_review, read_reviews, review_files
 from .labels import column_labels, file_stars, known_labels, mark_all
 from .tokens import BOS, FLD, PAD, SPECIAL_TOKENS, UNK, tokenize
 
 # %% ../nbs/02_loader.ipynb #1a0d52e9
-_csv = partial(pd.read_csv, keep_default_na=False, na_values=[''])
+def _csv(path, sep=','):
+    with warnings.catch_warnings():
+        warnings.simplefilter('error', pd.errors.ParserWarning)
+        try: return pd.read_csv(path, sep=sep, index_col=False, keep_default_na=False, na_values=['']) # False: else the first of too many fields becomes the row's name
+        except pd.errors.ParserWarning: raise ValueError('a line has more fields than the first has names: put texts in quotes') from None
+
+def _json(number, line):
+    try: return json.loads(line)
+    except json.JSONDecodeError as e: raise ValueError(f'line {number}: {e.msg} at character {e.pos + 1}') from None
 
 def _jsonl(path):
-    with open(path, encoding='utf-8-sig') as f: rows = [json.loads(o) for o in f if o.strip()]
+    with open(path, encoding='utf-8-sig') as f: rows = [_json(i, o) for i,o in enumerate(f, 1) if o.strip()]
     if not all(isinstance(o, dict) for o in rows): raise ValueError('a line is no object, such as {"text": "A film."}')
     return pd.DataFrame(rows)
 
@@ -372,6 +380,7 @@ def lm_dblock(
     check_whole('min_freq', min_freq, 0)
     check_whole('n_workers', n_workers or 0, 0)
     check_number('valid_pct', valid_pct, 'a share between 0 and 1', ABOVE_0, BELOW_1)
+    check_seed(seed)
     check_errors(errors)
     if not (tok is None or callable(tok)): raise TypeError(f'tok={tok!r} is no tokenizer: give one of fastai, such as BaseTokenizer(), or None')
     if table := isinstance(source, pd.DataFrame): table_texts(source, text_col)
@@ -473,6 +482,7 @@ def held_out_texts(
 ) -> list: # list of str
     "The texts that `lm_dls` holds out"
     check_number('valid_pct', valid_pct, 'a share above 0 and at most 1', ABOVE_0, 1)
+    check_seed(seed)
     source = as_source(path)
     items = table_texts(source, text_col) if isinstance(source, pd.DataFrame) else review_files(source)
     if valid_pct < 1: items = [items[i] for i in _both_parts(RandomSplitter(valid_pct, seed=seed))(items)[1]]

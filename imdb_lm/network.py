@@ -95,7 +95,8 @@ def has_int8() -> bool: # True on x86 processors, as long as torch has fbgemm's 
 def to_int8(
     weight: Tensor, # (rows, columns) float32
 ) -> tuple: # (rows, columns) int8 from -127 to 127, and (rows,) float32: what they are multiples of
-    "The nearest weights of 8 bits, and their scales"
+    "The nearest weights of 8 bits, and their scales; a `ValueError` where a weight is no finite number"
+    if not weight.isfinite().all(): raise ValueError('the model has weights that are no finite numbers: they are damaged or its training diverged, so train it again at a lower learning rate')
     scale = weight.abs().amax(1).clamp(min=1e-20)/127
     return (weight/scale[:,None]).round().to(torch.int8), scale
 

@@ -25,6 +25,7 @@ def check_out(
     "Can reviews be written to `out`, and is nothing lost by it? If not, an `OSError` says why"
     out = Path(out)
     if out.is_dir(): raise IsADirectoryError(f'{out} is a folder: name a file for the reviews')
+    if out.exists() and not out.is_file(): raise OSError(f'{out} is a pipe or a device: name a plain file for the reviews')
     if out.exists() and not resume: raise FileExistsError(f'{out} is there already: continue it with resume=True (--resume), or name another file')
     if not out.absolute().parent.is_dir(): raise FileNotFoundError(f'{out.parent} is not there: make the folder for the reviews first')
     return out

@@ -260,6 +260,8 @@ def test_bad_texts(clas_folder):
     for bad in '', '  \n', None, 3:
         with pytest.raises(ValueError, match='nothing to judge'): clas.predict(['good', bad])
     with pytest.raises(ValueError, match='nothing to judge'): clas.predict('')
+    with torch.no_grad(): clas.head[-1].bias.fill_(float('nan'))
+    with pytest.raises(ValueError, match='the classifier gives no finite numbers'): clas.predict('good')
 
 
 def test_bad_corpora(table, corpus, vocab, tmp_path):

@@ -141,7 +141,7 @@ def test_options_are_the_arguments_of_python():
     import inspect
     from imdb_lm.generate import Writing
     ours, theirs = (inspect.signature(f).parameters for f in (cli.generate, Writing))
-    assert set(theirs) - set(ours) == {'lm', 'no_unk'} and set(ours) - set(theirs) == {'model', 'json', 'out', 'resume', 'max_copy', 'against'}
+    assert set(theirs) - set(ours) == {'lm', 'no_unk'} and set(ours) - set(theirs) == {'model', 'json', 'out', 'resume', 'max_copy', 'against', 'text_col'}
     for name in set(ours) & set(theirs) - {'prompts', 'banned'}: assert ours[name].default == theirs[name].default
 
 
@@ -339,7 +339,7 @@ def test_pretrained_that_is_not_there(typed, no_corpus, fastai_home, monkeypatch
         s.bind(('127.0.0.1', 0))
         monkeypatch.setattr(URLs, 'WT103_FWD', f'http://127.0.0.1:{s.getsockname()[1]}/wt103-fwd.tgz')
         for pretrained in ['--pretrained=wt103'], []:
-            one_line(typed('train', '--size', 'post', *pretrained), 'cannot fetch.*FASTAI_HOME.*pretrained=False')
+            one_line(typed('train', '--size', 'post', *pretrained), 'cannot fetch.*FASTAI_HOME.*give --pretrained none')
     one_line(typed('train', '--pretrained', 'wt103'), 'add --size post')
     one_line(typed('train', '--pretrained', 'nowhere'), 'no model folder at nowhere')
     shutil.copytree(model_folder, 'cut')
@@ -427,6 +427,8 @@ def test_prompts_of_all_kinds(typed, model_folder, lm):
     assert prompts('the', '', 'A film', stdin='not read\n') == ['the', '', 'A film']
     assert prompts(stdin='the\r\nA film') == ['the', 'A film']
     assert prompts('--', '--help') == ['--help']
+    assert prompts(stdin=io.TextIOWrapper(io.BytesIO(b'\xef\xbb\xbfthe\n'), 'ascii', 'surrogateescape')) == ['the']
+    one_line(typed('generate', '--model', model_folder, stdin=io.TextIOWrapper(io.BytesIO(b'caf\xe9'), 'utf-8', 'surrogateescape')), 'not UTF-8: convert it')
     assert prompts('the "good"\nfilm', '--n', 2) == ['the "good"\nfilm']*2
     assert prompts('xxrep 30000000 a') == ['xxrep 30000000 a']
 
@@ -549,6 +551,35 @@ def test_classify(typed, tmp_path, words, config, weights):
     one_line(typed('generate', 'the', '--model', 'judge'), 'classifier')
     Path('latin1.txt').write_bytes(b'a caf\xe9')
     one_line(typed('classify', 'latin1.txt', '--model', 'judge'), 'latin1.txt is not UTF-8')
+    one_line(typed('classify', 'nowhere.txt', '--model', 'judge'), 'nowhere.txt is not there')
+    one_line(typed('classify', 'judge', '--model', 'judge'), 'judge is a folder')
+    Path('marked.txt').write_bytes(b'\xef\xbb\xbfthe movie is good')
+    assert typed('classify', 'marked.txt', '--model', 'judge') == typed('classify', 'review.txt', '--model', 'judge')
+
+
+def test_advice_is_for_those_who_type(typed, model_folder, monkeypatch):
+    "What options replace is what the library says"
+    said = ''.join(o.read_text(encoding='utf-8') for o in Path(cli.__file__).parent.glob('*.py') if o.name != 'cli.py')
+    assert all(python in said for python in cli._SPELLED)
+    Path('a.csv').write_text('review\nA film.\n')
+    one_line(typed('train', '--data', 'a.csv', '--out', 'm', '--quiet'), "no columns 'text' but 'review': name the column of texts with --text-col")
+    one_line(typed('generate', '--model', model_folder, '--max-copy', '3', '--against', 'a.csv'), 'column of texts with --text-col')
+    rc, out, err = typed('generate', '--model', model_folder, '--max-copy', '3', '--against', 'a.csv', '--text-col', 'review')
+    assert (rc, err) == (0, '') and out
+    one_line(typed('generate', '--model', model_folder, '--stars', '9'), 'leave it out, or train with --label')
+
+
+@pytest.mark.skipif(not Path('/dev/full').exists(), reason='there is no /dev/full here')
+@pytest.mark.parametrize('args', [('--help',), ('--version',), ('generate', '--help')])
+def test_a_full_disk(args):
+    with open('/dev/full', 'w') as full: rc, _, err = shell(*args, stdout=full)
+    assert rc == 1 and re.fullmatch(r'imdb_lm: .*No space left on device\n', err), err
+
+
+@pytest.mark.parametrize('command', [('train', '--out', 'm'), ('evaluate', 'starter'), ('demo',)])
+def test_seeds_that_cannot_be(typed, command):
+    rc, out, err = typed(*command, '--seed', 10**30)
+    assert rc == 1 and re.search(r'imdb_lm: seed=1000+ cannot be: it is a whole number below 2\*\*63\n$', err)
 
 
 def test_card(typed, model_folder):
@@ -728,8 +759,10 @@ def test_ctrl_c_while_training(typed, corpus, monkeypatch):
     def stopped(*args, **kwargs): raise KeyboardInterrupt
     monkeypatch.setattr('imdb_lm.learner.LMLearner.fit_one_cycle', stopped)
     rc, out, err = typed('train', '--data', corpus, *SMALL)
-    assert rc == 130 and err.splitlines()[-1] == 'imdb_lm: stopped' and 'Traceback' not in err
+    assert rc == 130 and err.splitlines()[-1] == 'imdb_lm: stopped: nothing is kept; with --checkpoint FOLDER the same command would go on' and 'Traceback' not in err
     assert not Path('model').exists()
+    rc, out, err = typed('train', '--data', corpus, '--checkpoint', 'run', *SMALL)
+    assert rc == 130 and err.splitlines()[-1] == 'imdb_lm: stopped: what is done is in run, and the same command goes on'
 
 
 # ---- evaluate, convert

@@ -486,6 +486,17 @@ def test_review_files_sort_as_paths_do(tmp_path):
     assert [o.parent.name for o in review_files(tmp_path)] == ['a', 'a b', 'a-b', 'a.c'] == [o.parent.name for o in sorted(tmp_path.glob('*/*'))]
 
 
+def test_a_folder_that_cannot_be_read(corpus, monkeypatch):
+    "Its reviews are not left out in silence"
+    scan = os.scandir
+    def scandir(path):
+        if str(path).endswith('closed'): raise PermissionError(13, 'Permission denied', str(path))
+        return scan(path)
+    (corpus/'train'/'closed').mkdir()
+    monkeypatch.setattr(os, 'scandir', scandir)
+    with pytest.raises(OSError, match=r'closed cannot be read \(Permission denied\): change its permissions'): review_files(corpus)
+
+
 def test_links_are_followed_but_not_in_a_circle(corpus):
     (corpus/'more').mkdir()
     (corpus/'more'/'new.txt').write_text('A review')

@@ -525,6 +525,13 @@ def test_a_table_that_is_no_plain_file_is_not_waited_for(tmp_path):
 def test_rows_of_unequal_length(tmp_path):
     (tmp_path/'a.csv').write_text('text,n\na\na,b,c\n')
     refuses(lambda: lm_dls(tmp_path/'a.csv'), 'cannot be read as .csv .*line 3.*: write it anew')
+    (tmp_path/'e.csv').write_text('id,text,label\n1,A film,pos,\n2,A film,neg,\n') # as some programs end lines
+    assert held_out_texts(tmp_path/'e.csv', valid_pct=1) == ['A film', 'A film']
+    for more in 'text,label\nA film, and a good one,pos\nA film,neg\n', 'text\nA, B\n':
+        (tmp_path/'c.csv').write_text(more)
+        for f in lm_dls, held_out_texts: refuses(lambda f=f: f(tmp_path/'c.csv'), 'c.csv cannot be read as .csv .a line has more fields than the first has names: put texts in quotes')
+    (tmp_path/'d.jsonl').write_text('{"text": "A film."}\n\n{"text": "A film.", }\n')
+    refuses(lambda: lm_dls(tmp_path/'d.jsonl'), 'd.jsonl cannot be read as .jsonl .line 3: .* at character 21')
     (tmp_path/'b.csv').write_text('text\na\n,\n')
     refuses(lambda: lm_dls(tmp_path/'b.csv'), 'cannot be read as .csv|row 1 holds nan')
 
@@ -820,3 +827,8 @@ def test_what_two_texts_make_together_is_no_duplicate():
     "Texts of six tokens, twice in the same order: a stretch of eight would be of two"
     texts = [[f'{i}.{j}' for j in range(6)] for i in range(200)]
     assert loader.near_duplicates(Corpus.of(texts*2), np.arange(200, 400)).tolist() == []
+
+
+@pytest.mark.parametrize('seed', [-1, 2**63, 10**30, 'a', 1.5, True])
+def test_seeds_that_cannot_be(reviews, seed):
+    for f in lm_dls, held_out_texts: refuses(lambda f=f: f(reviews, seed=seed), 'seed=.* cannot be: it is a whole number')

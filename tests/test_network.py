@@ -2,7 +2,7 @@
 import pytest
 import torch
 
-from imdb_lm.network import AWDLSTM, Int8Linear, Int8LSTM, has_int8
+from imdb_lm.network import AWDLSTM, Int8Linear, Int8LSTM, has_int8, to_int8
 
 needs_int8 = pytest.mark.skipif(not has_int8(), reason='needs an x86 processor')
 SHAPES = [dict(), dict(n_layers=1), dict(n_layers=2, tie_weights=False), dict(out_bias=False)]
@@ -65,3 +65,10 @@ def test_the_network_in_fp32_is_left_alone(net):
     before = {k: v.clone() for k,v in net.state_dict().items()}
     Int8LSTM(net)
     assert all(torch.equal(v, before[k]) for k,v in net.state_dict().items())
+
+
+@pytest.mark.parametrize('bad', [float('nan'), float('inf')])
+def test_8_bits_of_what_is_no_number(bad):
+    weight = torch.ones(3, 4)
+    weight[1, 2] = bad
+    with pytest.raises(ValueError, match='weights that are no finite numbers'): to_int8(weight)

@@ -88,6 +88,9 @@ def test_another_file_is_left_as_it_is(lm, tmp_path, whole, notes):
 
 
 def test_places_that_cannot_be(lm, tmp_path, whole):
+    os.mkfifo(tmp_path/'pipe')
+    with pytest.raises(OSError, match='pipe is a pipe or a device: name a plain file'): write_reviews(lm, tmp_path/'pipe', PROMPTS, 'a1', resume=True, **HOW)
+    (tmp_path/'pipe').unlink()
     for name,exc,match in [('whole.jsonl', FileExistsError, 'is there already: continue it with resume=True'), ('', IsADirectoryError, 'is a folder'),
                            ('no/r', FileNotFoundError, 'make the folder')]:
         with pytest.raises(exc, match=match): write_reviews(lm, tmp_path/name, PROMPTS, 'a1', **HOW)
