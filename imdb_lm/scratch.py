@@ -35,7 +35,7 @@ def louder(
 # %% ../nbs/05d_scratch.ipynb #f7d2ed29
 @delegates(lm_learner, but=['pretrained', 'backwards'])
 def scratch_learner(
-    dls: DataLoaders, # From `lm_dls`; short batches make more steps of the same text, such as bs=32, seq_len=64
+    dls: DataLoaders, # From `lm_dls`; small batches make more steps of the same text, such as bs=32, seq_len=32
     drop_mult: float = 0.1, # Factor on all dropouts of the config, 0 or more; for more epochs than two, or little text, rather the post's 0.3
     alpha: float = 0., # AWD-LSTM's penalty on activations; the post's is 2
     beta: float = 0., # AWD-LSTM's penalty on changes of activations; the post's is 1
