@@ -20,6 +20,7 @@ from fastai.callback.fp16 import MixedPrecision
 from fastai.callback.rnn import RNNRegularizer
 from fastai.callback.training import GradientAccumulation, GradientClip
 from fastai.learner import Recorder
+from fastai.losses import BaseLoss
 from fastai.optimizer import Optimizer
 from fastai.torch_core import get_model, maybe_gather
 from fastcore.foundation import L
@@ -230,17 +231,23 @@ def describe_training(
     cbs, # Callbacks of the training, beside the learner's own
     kwargs: dict, # Its arguments for `fit_one_cycle`
 ) -> dict: # What JSON can hold
-    "What else makes a training what it is: arguments, the loss, and callbacks that change what is computed"
-    loss = getattr(learn.loss_func, 'func', learn.loss_func)
-    options = {k: v for k,v in getattr(loss, '__dict__', {}).items() if isinstance(v, (float, str))}
+    "What else makes a training what it is: arguments, the loss with its numbers, and callbacks that change what is computed"
+    loss = learn.loss_func.func if isinstance(learn.loss_func, BaseLoss) else learn.loss_func
+    options = {k: v for k,v in getattr(loss, '__dict__', {}).items() if isinstance(v, (int, float, str)) and k != 'training'}
     res = dict(pretrained=getattr(learn, 'pretrained', None), loss=f'{spelled(loss)} {options}', precision='fp32')
     for o in L(learn.cbs) + L(cbs):
+        o = o() if isinstance(o, type) else o
         if isinstance(o, RNNRegularizer): res.update(alpha=o.alpha, beta=o.beta)
         elif isinstance(o, GradientClip): res.update(max_norm=o.max_norm, norm_type=o.norm_type)
         elif isinstance(o, GradientAccumulation): res.update(n_acc=o.n_acc*n_processes())
         elif isinstance(o, MixedPrecision): res.update(precision=o.amp_mode.value)
         elif isinstance(o, BF16): res.update(precision='bf16')
-    return res | {k: v if isinstance(v, (int, float, str)) else spelled(v) for k,v in kwargs.items()}
+    return {k: _plain(o) for k,o in {**res, **kwargs}.items()}
+
+def _plain(o):
+    "`o`, if JSON can hold it; a number of numpy or torch as Python's, what else there is by name"
+    if getattr(o, 'ndim', None) == 0: o = o.item()
+    return o if o is None or isinstance(o, (int, float, str)) else spelled(o)
 
 # %% ../nbs/05a_checkpoint.ipynb #41ab12c7
 def _check_same(folder, was, now):

@@ -281,5 +281,5 @@ def fit_gradual(self: TextLearner,
     epochs = _numbers('epochs', epochs, int, lambda o: isinstance(o, Integral) and o >= 0, 'whole and at least 0')
     lrs = _numbers('lrs', lrs, float, lambda o: 0 < o < float('inf'), 'above 0, such as 2e-2')
     stages = _gradual(self, epochs, lrs)
-    self.recipe = dict(epochs=epochs, lrs=lrs, labels=_digest(torch.tensor([int(y) for o in self.dls for y in o.dataset.tls[1]]).numpy()))
-    return fit_stages(self, stages, checkpoint, cbs, save_clas, **kwargs)
+    recipe = dict(epochs=epochs, lrs=lrs, labels=_digest(torch.tensor([int(y) for o in self.dls for y in o.dataset.tls[1]]).numpy()))
+    return fit_stages(self, stages, checkpoint, cbs, save_clas, recipe, **kwargs)

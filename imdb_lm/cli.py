@@ -453,7 +453,7 @@ def generate(
     resume: bool = False, # Go on with the file that --out names, if it is there
     max_copy: Optional[int] = None, # Write a review again that has more words in a row from the texts that --against names
     against: Optional[str] = None, # For --max-copy: the texts that the model was trained on: imdb, mini, or a PATH, as for train --data. Default: imdb
-    text_col: str = 'text', # For --against: the column of texts, where it is a table
+    text_col: Optional[str] = None, # For --against: the column of texts, where it is a table. Default: text
 ):
     """Write reviews.
 
@@ -462,6 +462,7 @@ def generate(
     if resume and not out: raise ValueError('--resume needs --out: name the file to go on with')
     if out and max_copy is not None: raise ValueError('--max-copy prints its reviews: leave --out out')
     if against and max_copy is None: raise ValueError('--against is for --max-copy: give the most words in a row that may be copied')
+    if text_col and max_copy is None: raise ValueError('--text-col is for --against: leave it out')
     if out:
         from imdb_lm.reviews import check_out
         check_out(out, resume)
@@ -470,7 +471,7 @@ def generate(
     prompts, lm = from_first(None if rank() else _prompts(prompts)), load_lm(model := _or_starter(model))
     how = dict(n_words=n_words, n=n, temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p, repetition_penalty=repetition_penalty,
                label=label, stars=stars, sentiment=sentiment, guidance_scale=guidance_scale, banned=banned or (), min_words=min_words, seed=seed, stop=stop, raw=raw)
-    if max_copy is not None: _print_fresh(lm, prompts, json, max_copy, against or 'imdb', text_col, **how)
+    if max_copy is not None: _print_fresh(lm, prompts, json, max_copy, against or 'imdb', text_col or 'text', **how)
     elif out: _write_file(lm, model, out, prompts, resume=resume, **how)
     else: _print_reviews(lm, prompts, json, **how)
 
@@ -541,6 +542,7 @@ def evaluate(
 def _texts(args):
     "What is to be judged: texts, what is in the files that are named, else the lines of a pipe"
     def text(o):
+        if not o: return o
         try: there, is_file = Path(o).exists(), Path(o).is_file()
         except OSError: there = is_file = False # longer than a name can be
         if there and not is_file: raise ValueError(f'{o} is a folder, a pipe or a device: give plain files, or texts')

@@ -42,7 +42,7 @@ def _by_pieces(x, w, b, y, dtype, want_grad):
     "The summed loss, each row's likeliest word where no gradients are wanted, and the gradients of the sum"
     low_x, low_w, low_b = (o if o is None else o.to(dtype) for o in (x, w, b))
     grads = [torch.zeros_like(o, dtype=torch.float32) if want_grad and o is not None else None for o in (x, w, b)]
-    rows = max(1, min(len(x), MOST_ROWS, (PIECE if x.device.type == 'cpu' else GPU_PIECE)//len(w)))
+    rows = max(1, min(len(x), MOST_ROWS if dtype == torch.float16 else len(x), (PIECE if x.device.type == 'cpu' else GPU_PIECE)//len(w)))
     loss, best, room = x.new_zeros((), dtype=torch.float32), [], low_x.new_empty(rows, len(w)) # which all pieces share: new pages take time
     for i in range(0, len(x), rows):
         part, target = low_x[i:i+rows], y[i:i+rows, None]
@@ -160,10 +160,6 @@ class Chunked(Callback):
     "Makes the decoder lazy for the batches of training and validation; predictions that are gathered stay whole"
     order = -5
     def before_batch(self): get_model(self.model)[1].lazy = len(self.yb) > 0 and not hasattr(self.learn, 'gather_preds')
-
-    def leave(self):
-        "Be lazy no more, where a batch was broken off before its logits"
-        get_model(self.model)[1].lazy = False
 
 # %% ../nbs/04b_engine.ipynb #fe9707c4
 class FusedAdam(Optimizer):

@@ -42,7 +42,7 @@ def _csv(path, sep=','):
     with warnings.catch_warnings():
         warnings.simplefilter('error', pd.errors.ParserWarning)
         try: return pd.read_csv(path, sep=sep, index_col=False, keep_default_na=False, na_values=['']) # False: else the first of too many fields becomes the row's name
-        except pd.errors.ParserWarning: raise ValueError('a line has more fields than the first has names: put texts in quotes') from None
+        except pd.errors.ParserWarning: raise ValueError('a line has more fields than the first has names: put texts in quotes, and give a column of row names a name, too') from None
 
 def _json(number, line):
     try: return json.loads(line)

@@ -49,7 +49,8 @@ def _take_steps(learn, bs):
 def _leave_autocast(learn, cbs=None):
     "A batch that fails or is broken off stays in it, and its decoder lazy"
     for o in L(learn.cbs) + L(cbs):
-        if isinstance(o, (BF16, Chunked)): o.leave()
+        if isinstance(o, BF16): o.leave()
+        if isinstance(o, Chunked): get_model(learn.model)[1].lazy = False
         if isinstance(o, MixedPrecision) and getattr(o, 'autocast', None) and torch.is_autocast_enabled('cuda'): o.autocast.__exit__(None, None, None)
 
 # %% ../nbs/05b_memory.ipynb #1fe5feda

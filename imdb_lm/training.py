@@ -105,18 +105,19 @@ def _check_precision(learn, cbs):
 
 # %% ../nbs/05c_training.ipynb #d0394337
 def fit_stages(
-    learn: Learner, # A learner of `lm_learner` or `clas_learner`; its `recipe`, to which `describe_training` adds, tells this run from others
+    learn: Learner, # A learner of `lm_learner` or `clas_learner`
     stages: list, # Of tuples: number of the stage, epochs (0 leaves it out), peak learning rate (a slice: from the first group of layers to the last), how many of the last groups to train (None: all)
     checkpoint: str|Path = None, # A folder for checkpoints; None keeps none
     cbs = None, # Callbacks for all stages
     save = save_lm, # Writes the best model beside the checkpoints
+    recipe: dict = None, # What JSON can hold of the stages; with what `describe_training` adds it is kept as `learn.recipe`, and tells a checkpoint's run from others
     **kwargs # For `fit_one_cycle`
 ) -> pd.DataFrame: # The table of all stages, a row an epoch; `learn.history` keeps it
     "Train in stages, each in one cycle"
     if not len(learn.dls.train):
         raise ValueError('there is not a batch to train on: a learner that was loaded keeps no texts; give it some, such as learn.dls = lm_dls(texts, vocab=learn.dls.vocab)')
     history, stages = RunLog(), [o for o in stages if o[1]]
-    learn.recipe = {**(getattr(learn, 'recipe', None) or {}), **describe_training(learn, cbs, kwargs)}
+    learn.recipe = {**(recipe or {}), **describe_training(learn, cbs, kwargs)}
     if checkpoint is None: _fit_stages(learn, stages, history, cbs, kwargs)
     else: _fit_from_checkpoint(learn, stages, history, cbs, kwargs, Path(checkpoint), save)
     learn.history, learn.curve = history.tables()
@@ -136,9 +137,9 @@ def fit_two_stage(self: LMLearner,
 ) -> pd.DataFrame: # The table of both stages, a row an epoch; `learn.history` keeps it, `learn.curve` the loss and the rate of each step
     "Train the last group with the others frozen, then everything, each in one cycle"
     _check_precision(self, cbs)
-    self.recipe = check_recipe(frozen_epochs, frozen_lr, epochs, lr)
-    stages = [(1, frozen_epochs, self.recipe['frozen_lr'], 1), (2, epochs, self.recipe['lr'], None)]
-    with memory_explained(self, checkpoint): return fit_stages(self, stages, checkpoint, cbs, **kwargs)
+    recipe = check_recipe(frozen_epochs, frozen_lr, epochs, lr)
+    stages = [(1, frozen_epochs, recipe['frozen_lr'], 1), (2, epochs, recipe['lr'], None)]
+    with memory_explained(self, checkpoint): return fit_stages(self, stages, checkpoint, cbs, recipe=recipe, **kwargs)
 
 # %% ../nbs/05c_training.ipynb #180d3b24
 @patch

@@ -546,7 +546,7 @@ def test_classify(typed, tmp_path, words, config, weights):
     row = json.loads(typed('classify', 'review.txt', '--model', 'judge', '--json', '--words')[1])
     assert row['label'] == label and row['probabilities'] == pytest.approx(dict(zip(clas.classes, probs.tolist()))) and len(row['words']) == 4
     one_line(typed('classify', '--model', 'judge'), 'no text to judge')
-    one_line(typed('classify', ' ', '--model', 'judge'), 'nothing to judge')
+    for nothing in '', ' ': one_line(typed('classify', nothing, '--model', 'judge'), 'nothing to judge')
     one_line(typed('classify', 'the', '--model', 'nowhere'), 'nowhere')
     one_line(typed('generate', 'the', '--model', 'judge'), 'classifier')
     Path('latin1.txt').write_bytes(b'a caf\xe9')

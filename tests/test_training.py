@@ -5,19 +5,22 @@ import time
 from itertools import cycle
 from types import ModuleType, SimpleNamespace
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
 from fastai.callback.core import Callback
 from fastai.callback.fp16 import MixedPrecision
+from fastai.callback.training import GradientClip
 from fastai.text.all import set_seed
 from fastai.text.models.awdlstm import awd_lstm_lm_config
 
 import imdb_lm.training  # noqa: F401 -- lends learners their fit_two_stage
+from imdb_lm.engine import Chunked
 from imdb_lm.learner import lm_learner, save_lm
 from imdb_lm.loader import lm_dls
 from imdb_lm.model import load_lm
-from imdb_lm.training import _check_precision
+from imdb_lm.training import _check_precision, fit_stages
 
 SIZES = {**awd_lstm_lm_config, 'emb_sz': 8, 'n_hid': 12, 'n_layers': 2}
 
@@ -62,6 +65,15 @@ def test_the_picture(learn):
     assert [len(o.get_xdata()) for o in losses.lines] == [3*len(learn.dls.train), 3]
     assert losses.lines[1].get_ydata().tolist() == learn.history.valid_loss.tolist()
     assert len(rates.lines[0].get_ydata()) == 3*len(learn.dls.train)
+
+
+def test_a_recipe_with_numbers_of_others(learn, tmp_path):
+    "numpy's and torch's, which JSON does not know; and nothing is left of the training before"
+    with learn.no_bar(), learn.no_logging():
+        learn.fit_two_stage(0, epochs=1, pct_start=np.float32(.5), cbs=[GradientClip(torch.tensor(.5)), Chunked()])
+        assert load_lm(save_lm(learn, tmp_path/'model')).config['recipe'].items() >= dict(max_norm=.5, pct_start=.5, alpha=2.).items()
+        fit_stages(learn, [(1, 1, 1e-3, None)], cbs=GradientClip)
+        assert learn.recipe['max_norm'] == 1 and not {'pct_start', 'epochs'} & set(learn.recipe)
 
 
 def test_what_ctrl_c_leaves_in_the_first_epoch(learn, tmp_path):
