@@ -262,7 +262,8 @@ MAX_BY_LINKS = 10_000 # folders; those that lead to each other can be reached in
 
 def _text_files(path, folders):
     "As `get_text_files`, which would follow a link in a circle"
-    def unreadable(e): raise OSError(f'{e.filename} cannot be read ({e.strerror}): change its permissions, or move it elsewhere') from None
+    def unreadable(e):
+        if not isinstance(e, FileNotFoundError): raise OSError(f'{e.filename} cannot be read ({e.strerror}): change its permissions, or move it elsewhere') from None
     seen, n = {}, 0
     for at,names,files in os.walk(path, followlinks=True, onerror=unreadable):
         around, linked = seen.get(os.path.dirname(at), (set(), False))
