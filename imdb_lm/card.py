@@ -82,12 +82,15 @@ def _data(config):
     name = _part(config, 'data').get('name', 'unknown')
     return (IMDB if name == 'imdb' else OTHERS).format(name=name, counts=_counts(_part(config, 'data', 'reviews', 'held_out'))).strip()
 
+_SETTINGS = dict(pct_start='share of the steps until the peak', div='rate at first the peak divided by', alpha='penalty on activations', beta='on their changes',
+                 max_norm='gradients clipped to')
+
 def _recipe(config):
     "What is written down of the training"
     r, drops = _part(config, 'recipe', 'frozen_epochs', 'frozen_lr', 'epochs', 'lr'), _part(config, 'dropouts', *_part(config, 'dropouts'))
     stages = [] if not r else [f'epochs: {r[k]}, in one cycle up to a rate of {r[v]:g}' + what for k,v,what in
                                (('frozen_epochs', 'frozen_lr', ', with all but the last layer frozen'), ('epochs', 'lr', '')) if r[k]]
-    others = [f'{what} {r[k]:g}' for k,what in (('pct_start', 'share of the steps until the peak'), ('div', 'rate at first the peak divided by'), ('alpha', 'penalty on activations'), ('beta', 'on their changes'), ('max_norm', 'gradients clipped to')) if _part(config, 'recipe', k)]
+    others = [f'{what} {r[k]:g}' for k,what in _SETTINGS.items() if _part(config, 'recipe', k)]
     lines = stages + [', '.join(others)] + [f'dropout: {", ".join(f"{k} {v:g}" for k,v in drops.items())}']*bool(drops)
     lines += [', '.join(f'{k} {v}' for k,v in _part(config, 'versions').items())]
     return '\n'.join(f'- {o}' for o in lines if o) or 'Not written down.'
