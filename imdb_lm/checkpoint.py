@@ -91,12 +91,16 @@ def _set_randomness(tensors, plain):
 class RunLog(Callback):
     "Keeps what fastai's table shows, a row an epoch, and the loss and the rate of each step"
     order = Recorder.order+1
-    def __init__(self): self.stage, self.rows, self.losses, self.lrs, self.begin = 1, [], [], [], 0
+    def __init__(self,
+        recipe: dict = None, # Of the training: from the first step on it is the learner's `recipe`, and what is noted its `history` and `curve`
+    ): self.recipe, self.stage, self.rows, self.losses, self.lrs, self.begin = recipe, 1, [], [], [], 0
 
     def before_fit(self): self.begin = len(self.losses)
 
     def after_batch(self):
         if not self.training: return
+        if getattr(self.learn, 'recipe', None) is not self.recipe: # the weights are no longer those of a training before
+            self.learn.recipe, (self.learn.history, self.learn.curve) = self.recipe, self.tables()
         self.losses.append(self.recorder.losses[-1])
         self.lrs.append(self.recorder.lrs[-1])
 

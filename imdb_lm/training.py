@@ -65,7 +65,6 @@ def _is_pretrained(learn): return getattr(learn, 'pretrained', True)
 def _fit_stages(learn, stages, history, cbs, kwargs):
     if not (rank() or _is_pretrained(learn) or all(groups is None for *_,groups in stages)):
         print('Nothing is pretrained, so nothing is frozen: every stage trains the whole network.', file=sys.stderr)
-    learn.history, learn.curve = history.tables() # not those of a training before
     try:
         for stage,n,rate,groups in stages:
             history.stage = stage
@@ -83,7 +82,7 @@ def _fit_from_checkpoint(learn, stages, history, cbs, kwargs, folder, save):
     if not hasattr(learn.dls.train, 'docs'): raise ValueError(f'checkpoints need DataLoaders made by lm_dls, not {type(learn.dls.train).__name__}: they can begin in the midst of an epoch')
     keeper = Checkpointer(folder, history, save)
     with keeper.held():
-        stage,epoch,batch = keeper.find(learn, learn.recipe)
+        stage,epoch,batch = keeper.find(learn, history.recipe)
         stages = [o for o in stages if o[0] >= stage]
         if keeper.step and not rank(): print(f'Going on from step {keeper.step:,} in {folder}: stage {stage}, epoch {epoch}, batch {batch}.' if stages else f'The run in {folder} is complete.', file=sys.stderr)
         if stages:
@@ -116,11 +115,10 @@ def fit_stages(
     "Train in stages, each in one cycle"
     if not len(learn.dls.train):
         raise ValueError('there is not a batch to train on: a learner that was loaded keeps no texts; give it some, such as learn.dls = lm_dls(texts, vocab=learn.dls.vocab)')
-    history, stages = RunLog(), [o for o in stages if o[1]]
-    learn.recipe = {**(recipe or {}), **describe_training(learn, cbs, kwargs)}
+    history, stages = RunLog({**(recipe or {}), **describe_training(learn, cbs, kwargs)}), [o for o in stages if o[1]]
     if checkpoint is None: _fit_stages(learn, stages, history, cbs, kwargs)
     else: _fit_from_checkpoint(learn, stages, history, cbs, kwargs, Path(checkpoint), save)
-    learn.history, learn.curve = history.tables()
+    learn.recipe, (learn.history, learn.curve) = history.recipe, history.tables()
     return learn.history
 
 # %% ../nbs/05c_training.ipynb #4cc75934

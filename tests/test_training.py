@@ -79,9 +79,14 @@ def test_a_recipe_with_numbers_of_others(learn, tmp_path):
 def test_what_ctrl_c_leaves_in_the_first_epoch(learn, tmp_path):
     "No figures of a training before, beside the rates of this one"
     class Stop(Callback):
-        def before_batch(self): raise KeyboardInterrupt
+        def before_batch(self):
+            if self.iter == self.at: raise KeyboardInterrupt
+    Stop.at = 0
     with learn.no_bar(), learn.no_logging():
         learn.fit_two_stage(0, epochs=1)
+        with pytest.raises(KeyboardInterrupt): learn.fit_two_stage(0, epochs=2, cbs=Stop())
+        assert len(learn.history) == learn.recipe['epochs'] == 1 # no step was done: it is what it was
+        Stop.at = 2
         with pytest.raises(KeyboardInterrupt): learn.fit_two_stage(0, epochs=3, cbs=Stop())
     assert learn.history.empty and learn.curve.empty
     config = load_lm(save_lm(learn, tmp_path/'model')).config
