@@ -1,4 +1,4 @@
-"""What changes of the recipe bring at equal compute: short runs of the starter's small network, one change at a time.
+"""What changes of the recipe bring on the same text: short runs of the starter's small network, one change at a time.
 
     python benchmarks/recipe.py WORK [--imdb FOLDER] [--tokens 1.5] [--seeds 1] [--rows NAME...]
 
@@ -36,7 +36,7 @@ ROWS = {
     'rate 1.25e-3': dict(lr=1.25e-3), 'rate 2.5e-3': dict(lr=2.5e-3), 'rate 1e-2': dict(lr=1e-2), 'rate 2e-2': dict(lr=2e-2),
     'batches of 16 x 64': dict(bs=16), 'batches of 64 x 64': dict(bs=64), 'batches of 32 x 32': dict(seq_len=32), 'batches of 32 x 128': dict(seq_len=128),
     'warm-up over 25%, from a 25th': dict(pct_start=0.25, div=25.),
-    'the same warm-up in batches of 32 x 32': dict(pct_start=0.25, div=25., seq_len=32),
+    'warm-up over 25%, batches of 32 x 32': dict(pct_start=0.25, div=25., seq_len=32),
     'flat, then cosine over the last 25%': dict(fit='flat cosine'),
     'flat': dict(fit='flat'),
     'flat, mean of the weights of the last half (ASGD)': dict(fit='flat', average='mean'),

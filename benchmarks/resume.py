@@ -1,4 +1,4 @@
-"""A training of some hours that is killed five times and goes on: the first round of the starter model.
+"""A training of some hours that is killed again and again and goes on: the first round of the starter model.
 
     python benchmarks/resume.py WORK [--imdb FOLDER] [--kills 5] [--minutes 5 15]
 

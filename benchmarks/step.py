@@ -1,5 +1,5 @@
-"""Where the time of a training step of the post's network goes: the last layer with its loss as stock has it and as this library
-does in pieces of several sizes, the network below it, the optimizers, and the whole step, on a GPU also without what makes the
+"""Where the time of a training step of the post's network goes: the last layer with its loss as stock has it, as this library
+does in pieces of several sizes and as torch does since 2.13, the network below it, the optimizers, and the whole step, on a GPU also without what makes the
 processor wait for it.
 
     python benchmarks/step.py [--bs 128] [--rounds 5] [--steps 100] [--pack FOLDER]
@@ -72,6 +72,10 @@ def last_layer(rows, rounds, network):
         name = 'one piece' if piece == rows*len(w) else f'pieces of {piece//MILLION} M logits'
         res[f'the same, ours, {name}{", the default" if piece == usual[CUDA] else ""}'] = timed(lambda: ours(piece), rounds)
     engine.PIECE, engine.GPU_PIECE, engine.MOST_ROWS = usual
+    if hasattr(F, 'linear_cross_entropy'): # from torch 2.13 on
+        def torchs(options): F.linear_cross_entropy(x.to(LOW), w.to(LOW), y, linear_bias=b.to(LOW), options=options).backward()
+        for name,options in {'as it comes': {}, 'in the pieces of our default': dict(chunking_method=None, batch_chunk_size=usual[CUDA]//len(w))}.items():
+            res[f"torch's `F.linear_cross_entropy`, {name}"] = timed(lambda: torchs(torch.nn.LinearCrossEntropyOptions(**options)), rounds)
     return res
 
 

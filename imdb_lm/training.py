@@ -22,6 +22,7 @@ from fastai.torch_core import num_distrib
 from fastcore.basics import patch
 from fastcore.foundation import L
 from fastcore.meta import delegates
+from fastprogress.fastprogress import format_time
 
 from .checkpoint import Checkpointer, RunLog, describe_training
 from .learner import save_lm
@@ -39,9 +40,7 @@ class Rate(Callback):
         if not hasattr(self.learn, 'progress'): return
         rate = self.done/(time.perf_counter() - self.start)
         left = (1 - self.pct_train)*self.n_epoch*self.n_iter*self.xb[0].numel()*n_processes()/rate
-        self.progress.pbar.comment += f', {rate:,.0f} tokens/s, stage done in {_clock(left)}'
-
-def _clock(seconds): return f'{int(seconds)//3600:02}:{time.strftime("%M:%S", time.gmtime(seconds))}'
+        self.progress.pbar.comment += f', {rate:,.0f} tokens/s, stage done in {format_time(left)}'
 
 # %% ../nbs/05c_training.ipynb #73e4d497
 class StopOnNaN(Callback):
