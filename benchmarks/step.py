@@ -137,9 +137,17 @@ def whole_steps(dls, steps):
 
 def operations(dls, steps=5, most=16):
     "What keeps the device in some steps of ours: rows of a table, and the time of a step in all"
-    learn = lm_learner(dls, config=POST['config'], pretrained=False)
-    fit(learn, 1, 1)
-    with torch.profiler.profile() as seen: fit(learn, 1, steps - 1)
+    learn, seen = lm_learner(dls, config=POST['config'], pretrained=False), torch.profiler.profile()
+
+    class Between(Callback):
+        "After the first step: an epoch begins by bringing its batches to the GPU"
+        def after_batch(self):
+            if self.iter not in (0, steps): return
+            sync()
+            if not self.iter: return seen.start()
+            seen.stop()
+            raise CancelFitException
+    with learn.no_bar(), learn.no_logging(): learn.fit(1, 2e-3, cbs=Between())
     time_of = lambda o: (o.self_device_time_total if CUDA else o.self_cpu_time_total)/1e3/steps
     found = sorted((o for o in seen.key_averages() if o.device_type.name.lower() == DEVICE), key=time_of, reverse=True)
     return [f'| `{o.key[:60]}` | {time_of(o):,.2f} | {o.count/steps:,.1f} |' for o in found[:most]], sum(map(time_of, found)), sum(o.count for o in found)/steps

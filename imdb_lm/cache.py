@@ -155,7 +155,8 @@ def _make(folder, items, are_texts, errors, n_workers):
         _write(part, items, are_texts, errors, n_workers)
         if _key(items, are_texts, errors) != folder.name:
             raise RuntimeError('some of the files were changed while they were read: call again when they are left alone')
-        part.chmod(0o755) # the home may be that of several people
+        for o in part.iterdir(): o.chmod(0o644) # the home may be that of several people
+        part.chmod(0o755)
         try: part.rename(folder)
         except OSError:
             if not folder.exists(): raise
@@ -203,7 +204,7 @@ def cached_tokens(
     try:
         home.mkdir(parents=True, exist_ok=True)
         _forget(home)
-        shutil.rmtree(home/key, ignore_errors=True)
+        with suppress(FileNotFoundError): shutil.rmtree(home/key) # damaged, or no longer true
         tempfile.TemporaryFile(dir=home).close()
     except OSError as e:
         warnings.warn(f'{home} cannot be written ({e.strerror}): the tokens are kept for this run only; set FASTAI_HOME to keep them')

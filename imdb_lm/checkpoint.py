@@ -99,14 +99,15 @@ class RunLog(Callback):
 
     def after_batch(self):
         if not self.training: return
-        if getattr(self.learn, 'recipe', None) is not self.recipe: # the weights are no longer those of a training before
-            self.learn.recipe, (self.learn.history, self.learn.curve) = self.recipe, self.tables()
+        if getattr(self.learn, 'recipe', None) is not self.recipe: self._tell() # the weights are no longer those of a training before
         self.losses.append(self.recorder.losses[-1])
         self.lrs.append(self.recorder.lrs[-1])
 
     def after_epoch(self):
         self.rows.append({'stage': self.stage, **dict(zip(self.recorder.metric_names, self.recorder.log))})
-        self.learn.history, self.learn.curve = self.tables()
+        self._tell()
+
+    def _tell(self): self.learn.recipe, (self.learn.history, self.learn.curve) = self.recipe, self.tables()
 
     def tables(self) -> tuple: # Two `DataFrame`s: a row an epoch, as fastai shows it, with its stage; a row a step, with its loss and its rate
         "What has been noted"
@@ -135,7 +136,7 @@ def _place(learn):
                **{f'hidden.{i}.{j}': maybe_gather(o, axis=1) for i,layer in enumerate(enc.hidden) for j,o in enumerate(layer)}}
     scaler = getattr(getattr(learn, 'mixed_precision', None), 'scaler', None)
     return tensors, dict(pct_train=learn.pct_train, train_iter=learn.train_iter, count=rec.smooth_loss.count, values=[list(o) for o in rec.values],
-                         iters=list(rec.iters), elapsed=time.time() - rec.start_epoch, scaler=scaler and scaler.state_dict())
+                         iters=list(rec.iters), elapsed=time.time() - rec.start_epoch if rec.add_time else 0., scaler=scaler and scaler.state_dict())
 
 def _set_place(learn, tensors, plain):
     rec, enc, dl = learn.recorder, _encoder(learn), learn.dls.train
@@ -148,7 +149,7 @@ def _set_place(learn, tensors, plain):
     if plain['scaler']: learn.mixed_precision.scaler.load_state_dict(plain['scaler'])
 
 # %% ../nbs/05a_checkpoint.ipynb #ada7aa88
-FORMAT = 3 # Of the files: a checkpoint of another one is refused
+FORMAT = 4 # Of the files: a checkpoint of another one is refused
 _PART = '.part-' # How the name of a checkpoint begins that is not whole
 
 def write_checkpoint(
@@ -223,11 +224,11 @@ def describe_run(
     parts = {'training': learn.dls.train, 'validation': learn.dls.valid}
     enc, vocab = _encoder(learn), learn.dls.train_ds.numericalize.vocab
     return dict(
-        {f'{k} reviews': f'{len(o.dataset):,}: {_digest(o.docs.ids, o.docs.starts, o.docs.lengths)}' for k,o in parts.items()},
+        {f'{k} reviews': f'{len(o.dataset):,}: {_digest(o.docs.ids, o.docs.starts, o.docs.lengths, np.array(o.docs.step))}' for k,o in parts.items()},
         vocabulary=f'{len(vocab):,} words: {_digest(np.frombuffer(json.dumps(list(vocab)).encode(), np.uint8))}',
-        bs=learn.dls.train.bs*n_processes(), seq_len=learn.dls.train.seq_len,
+        bs=learn.dls.train.bs*n_processes(), seq_len=learn.dls.train.seq_len, max_len=getattr(get_model(learn.model)[0], 'max_len', None), # of a classifier
         network={n: list(p.shape) for n,p in _parameters(learn)},
-        dropout=[repr(o) for o in learn.model.modules() if not list(o.children()) and hasattr(o, 'p')] + [enc.encoder_dp.embed_p, *(o.weight_p for o in enc.rnns)],
+        dropout=[o.p for o in learn.model.modules() if not list(o.children()) and hasattr(o, 'p')] + [enc.encoder_dp.embed_p, *(o.weight_p for o in enc.rnns)],
         optimizer=spelled(learn.opt_func), wd=learn.wd, moms=list(learn.moms), recipe=recipe)
 
 def describe_training(
@@ -360,12 +361,20 @@ class Checkpointer(Callback):
         else: learn.opt.clear_state() # as `freeze` and `unfreeze` do at the beginning of a stage
         if not self.first: learn.model.reset() # as at the beginning of every epoch
 
+    def save_again(self,
+        learn, # The same
+    ):
+        "Let `learn.save` save, which does not while epochs are passed over"
+        vars(learn).pop('save', None)
+
     def _go_on(self):
         "Put the random generators back: all is as it was"
         _set_randomness(self.tensors, self.about['random'])
         self.tensors, self.dls.train.first, self.saved = None, 0, time.monotonic()
 
     def _skipped(self): return self.tensors and [self.history.stage, self.epoch] < self.about['place'][:2]
+
+    def before_fit(self): self.timed = self.recorder.add_time
 
     def before_epoch(self):
         if self._skipped(): raise CancelEpochException
@@ -375,10 +384,13 @@ class Checkpointer(Callback):
         if not self._skipped(): return
         row = [o for o in self.about['rows'] if o['stage'] == self.history.stage][self.epoch]
         self.recorder.log, self.recorder.add_time = L(v for k,v in row.items() if k != 'stage'), False
+        self.learn.train_iter = (self.epoch + 1)*len(self.dls.train)
+        self.learn.save = lambda *args, **kwargs: None # what `SaveModelCallback` saved then is there, and these are not yet the weights
 
     def before_train(self):
-        self.first, self.recorder.add_time = 0, True
+        self.first, self.recorder.add_time = 0, self.timed
         if not self.tensors: return
+        self.save_again(self.learn)
         self.restore(self.learn)
         if not self.first: self._go_on()
 

@@ -10,7 +10,6 @@ from collections.abc import Iterable
 from copy import deepcopy
 from functools import partial
 from importlib.metadata import version
-from itertools import islice
 from numbers import Integral, Real
 from pathlib import Path
 
@@ -76,7 +75,7 @@ class ClasLoader(SortedDL):
         if not self.first: self.order = list(super().shuffle_fn(idxs))
         return self.order
 
-    def create_batches(self, samps): return super().create_batches(islice(samps, self.first*self.bs, None))
+    def get_idxs(self): return super().get_idxs()[self.first*self.bs:]
 
 # %% ../nbs/07_classify.ipynb #882c6c6c
 def _labelled_files(source, valid):

@@ -271,7 +271,7 @@ def _text_files(path, folders):
         seen[at], n = (around | {here}, linked), n + linked
         if n > MAX_BY_LINKS: raise ValueError(f'{path} has links that lead to over {MAX_BY_LINKS:,} folders, or to some of them in many ways: give a folder without them')
         if here in around: names.clear()
-        elif folders and not around: names[:] = folders
+        elif folders and not around: names[:] = dict.fromkeys(folders)
         else:
             names[:] = [o for o in names if o[0] != '.']
             yield from (Path(at, o) for o in files if o[0] != '.' and o.lower().endswith('.txt'))

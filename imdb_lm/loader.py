@@ -12,9 +12,10 @@ from collections import Counter
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from itertools import dropwhile, islice
+from itertools import islice
 from numbers import Integral
 from pathlib import Path
+from uuid import uuid4
 
 import numpy as np
 import pandas as pd
@@ -82,7 +83,7 @@ def _field(table, name):
     "The values of a column of texts, if none is missing"
     column = _column(table, name, 'name the column of texts as text_col')
     for i in np.flatnonzero(column.isna()): raise ValueError(f'row {i} holds {column.iloc[i]!r} where a text should be: drop the row, or fill it')
-    return column.tolist()
+    return column
 
 def table_texts(
     table: pd.DataFrame, # The corpus
@@ -91,9 +92,9 @@ def table_texts(
     "The texts in a table, if each row has one"
     if is_list_like(text_col):
         if not len(text_col): raise ValueError('text_col=[] names no column: name one, or several')
-        fields = [map(f'{FLD} {{}} {{}}'.format, [i]*len(table), _field(table, o)) for i,o in enumerate(text_col, 1)]
+        fields = [f'{FLD} {i} ' + _field(table, o).astype(str) for i,o in enumerate(text_col, 1)]
         return list(map(' '.join, zip(*fields)))
-    texts = _field(table, text_col)
+    texts = _field(table, text_col).tolist()
     for i,t in enumerate(texts):
         if not isinstance(t, str): raise ValueError(f'row {i} holds {t!r:.60} where a text should be: drop the row, or fill it')
         if '\0' in t: raise ValueError(f'row {i} has a NUL character at place {t.index(chr(0)):,} of its text: take it out')
@@ -123,7 +124,9 @@ def tokens_folder(
     return Path(home).expanduser()/'tokens'
 
 # %% ../nbs/02_loader.ipynb #4df985eb
-class _Place(int): "Where in the corpus the text of a row is"
+class _Place(int):
+    "Where the text of a row is in the corpus of a tokenizer, the one whose key is `of`"
+    of = None
 
 class Tokenizer(core.Tokenizer):
     "fastai's `Tokenizer` with the tokens of a whole corpus made at once, in `corpus`"
@@ -140,7 +143,7 @@ class Tokenizer(core.Tokenizer):
         super().__init__(tok)
         self.fast, self.text_col, self.errors, self.n_workers, self.verify, self.label = tok is None, text_col, errors, n_workers, verify, label
         if is_list_like(text_col): self.text_col = list(text_col)
-        self.corpus, self.places, self.labels = None, {}, []
+        self.corpus, self.places, self.labels, self.key = None, {}, [], uuid4().hex
 
     @property
     def tok(self):
@@ -159,6 +162,7 @@ class Tokenizer(core.Tokenizer):
         "The tokens of all `items`, out of the cache where they are there"
         if self.fast: return cached_tokens(items, tokens_folder(), self.errors, self.n_workers, self.verify)
         texts = read_reviews(items, self.errors) if isinstance(items[0], Path) else items
+        if hasattr(self.tok, 'setup'): self.tok.setup(texts, core.defaults.text_proc_rules) # on all of them: SentencePiece learns its pieces here
         list(self.tok(texts[:1])) # what cannot work fails here: a process of fastai's that dies is waited for, for ever
         return Corpus.of(tokenize_texts(texts, tok=self.tok, **({} if self.n_workers is None else {'n_workers': self.n_workers})))
 
@@ -171,12 +175,18 @@ class Tokenizer(core.Tokenizer):
             texts, self.labels = mark_all(texts if table else read_reviews(items, self.errors), labels), known_labels(labels)
         self.corpus = self.tokens(texts)
         self.counter = Counter(dict(zip(self.corpus.words, self.corpus.counts.tolist())))
-        if table: dsets.items = items.drop(columns=self.text_col).assign(place=pd.Series(map(_Place, range(len(items))), items.index, dtype=object))
-        else: self.places = dict(zip(items, range(len(items))))
+        if not table: self.places = dict(zip(items, range(len(items))))
+        else:
+            places = list(map(_Place, range(len(items))))
+            for o in places: o.of = self.key
+            dsets.items = items.drop(columns=self.text_col).assign(place=pd.Series(places, items.index, dtype=object))
 
-    def encodes(self, o: int): return L(self.corpus[o])
+    def encodes(self, o: _Place):
+        if self.corpus is None or o.of != self.key: raise ValueError('the text of this row is not here, as these are rows of other DataLoaders, or of some that were pickled: give rows with their texts')
+        return L(self.corpus[o])
+
     def encodes(self, o: Path): # noqa: F811 (fastai chooses by the type)
-        return self.encodes(self.places[o]) if o in self.places else self._tokenize1(read_review(o, self.errors))
+        return L(self.corpus[self.places[o]]) if o in self.places else self._tokenize1(read_review(o, self.errors))
 
     def encodes(self, o: pd.Series): # noqa: F811
         return self.encodes(o['place']) if isinstance(o.get('place'), _Place) else self._tokenize1(table_texts(o.to_frame().T, self.text_col)[0])
@@ -187,9 +197,9 @@ class Tokenizer(core.Tokenizer):
         items, # Some of the items that the corpus was made of; a `DataFrame` where that is a table
     ) -> np.ndarray: # (items,) int64
         "The places of `items` in the corpus; None where one is not in it"
-        if isinstance(items, pd.DataFrame): places = [o if isinstance(o, _Place) else None for o in items.get('place', [None])]
+        if isinstance(items, pd.DataFrame): places = [o if isinstance(o, _Place) and o.of == self.key else None for o in items.get('place', [None])]
         else: places = list(map(self.places.get, items))
-        return None if None in places else np.array(places, np.int64)
+        return None if self.corpus is None or None in places else np.array(places, np.int64)
 
     def get_lengths(self, items):
         places = self.where(items)
@@ -274,9 +284,9 @@ class LMLoader(LMDataLoader):
         self.make_chunks()
 
     def shuffle_fn(self, idxs): return idxs if self.first else super().shuffle_fn(idxs)
+    def get_idxs(self): return super().get_idxs()[self.first*self.bs:]
 
     def create_batches(self, samps):
-        samps = dropwhile(lambda i: i < self.first*self.bs, samps)
         if self.after_item.fs or self.before_batch.fs: return super().create_batches(samps) # these want single rows
         return self._batches(i//self.bs for i in islice(samps, 0, None, len(self.rows)))
 

@@ -313,7 +313,9 @@ def _pooled(f, batches, n_workers):
     _special_cases(), _memo().tokenizers # once for all processes
     with ProcessPoolExecutor(n_workers, initializer=_new_lock) as pool:
         try: done = pool.map(f, batches)
-        except OSError: done = map(f, batches) # no room for another process of this size
+        except OSError: # no room for another process of this size
+            for o in pool._processes.values(): o.kill() # those that there are would wait for work, for ever
+            done = map(f, batches)
         yield from done
 
 def _new_lock(): _memo().lock = Lock()

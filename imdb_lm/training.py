@@ -86,7 +86,9 @@ def _fit_from_checkpoint(learn, stages, history, cbs, kwargs, folder, save):
         if keeper.step and not rank(): print(f'Going on from step {keeper.step:,} in {folder}: stage {stage}, epoch {epoch}, batch {batch}.' if stages else f'The run in {folder} is complete.', file=sys.stderr)
         if stages:
             try: return _fit_stages(learn, stages, history, [*L(cbs), keeper], kwargs)
-            finally: learn.dls.train.first = 0 # where it ended before its first batch
+            finally: # where it ended before its first batch
+                learn.dls.train.first = 0
+                keeper.save_again(learn)
         if not keeper.tensors: return # there was nothing to do
         learn.unfreeze()
         keeper.restore(learn)
@@ -117,8 +119,8 @@ def fit_stages(
     history, stages = RunLog({**(recipe or {}), **describe_training(learn, cbs, kwargs)}), [o for o in stages if o[1]]
     if checkpoint is None: _fit_stages(learn, stages, history, cbs, kwargs)
     else: _fit_from_checkpoint(learn, stages, history, cbs, kwargs, Path(checkpoint), save)
-    learn.recipe, (learn.history, learn.curve) = history.recipe, history.tables()
-    return learn.history
+    if history.rows: learn.recipe, (learn.history, learn.curve) = history.recipe, history.tables()
+    return history.tables()[0]
 
 # %% ../nbs/05c_training.ipynb #4cc75934
 @patch

@@ -25,7 +25,7 @@ EXPLAINED = { # (module, the mutant's lines) -> why no test can notice it
     ('tokens', 'if n_workers < 3:'): 'one process gives what two give',
     ('text', 'n = min(int(count[:10]), MAX_REP) if count.isascii() and count.isdigit() else 1'): 'nine digits are beyond MAX_REP as it is',
     ('checkpoint', "_PART = '.part-~'"): 'a name for a moment',
-    ('checkpoint', 'FORMAT = 4'): 'only whether it is the same matters',
+    ('checkpoint', 'FORMAT = 5'): 'only whether it is the same matters',
     ('generate', 'BLOCK = 257'): 'how many numbers are drawn ahead does not change which they are',
     ('cache', '_versions = f"1 imdb_lm {__version__} spacy {version(\'spacy\')} python ~{sys.version_info[:2]}"'): 'only whether it is the same matters',
     ('cache', "part = Path(tempfile.mkdtemp(prefix='part-~', dir=folder.parent))"): 'a name for a moment',

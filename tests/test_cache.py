@@ -182,8 +182,11 @@ def test_a_damaged_cache_is_made_again(reviews, home, name, spoil):
 
 
 def test_others_may_read_it(reviews, home):
-    cached_tokens(reviews, home)
-    assert next(home.glob('*/ids.npy')).parent.stat().st_mode & 0o055 == 0o055
+    was = os.umask(0o077)
+    try: cached_tokens(reviews, home)
+    finally: os.umask(was)
+    made = next(home.glob('*/ids.npy')).parent
+    assert made.stat().st_mode & 0o055 == 0o055 and all(o.stat().st_mode & 0o044 == 0o044 for o in made.iterdir())
 
 
 @pytest.mark.parametrize('bit', [1 << 30, 1 << 31])
@@ -263,6 +266,18 @@ def test_a_read_only_home(reviews, home):
     home.chmod(0o555)
     with pytest.warns(UserWarning, match='cannot be written'): assert rows(cached_tokens(reviews, home)) == tokenize(reviews)
     home.chmod(0o755)
+
+
+def test_a_cache_of_no_use_that_stays(reviews, home, monkeypatch):
+    "Somebody else's, say: the tokens are made for this run, and are those of the texts"
+    cached_tokens(reviews, home)
+    next(home.glob('*/ids.npy')).write_bytes(b'')
+    remove = shutil.rmtree
+    def refused(path, *args, **kwargs):
+        if home in Path(path).parents and not args and not kwargs: raise PermissionError(errno.EACCES, 'Permission denied')
+        remove(path, *args, **kwargs)
+    monkeypatch.setattr('shutil.rmtree', refused)
+    with pytest.warns(UserWarning, match='cannot be written .Permission denied.: the tokens are kept for this run only'): assert rows(cached_tokens(reviews, home)) == tokenize(reviews)
 
 
 def test_a_read_only_home_with_a_cache_in_it(reviews, home, monkeypatch):

@@ -19,6 +19,7 @@ import pandas as pd
 import pytest
 import torch
 from fastai.callback.core import Callback
+from fastai.callback.tracker import SaveModelCallback
 from fastai.callback.training import GradientAccumulation, GradientClip, ShortEpochCallback
 from fastai.learner import Metric
 from fastai.losses import LabelSmoothingCrossEntropyFlat
@@ -51,7 +52,7 @@ class At(Callback):
 
 def learner(reviews, seed=1, **kwargs):
     set_seed(seed)
-    dls = lm_dls(reviews, **{**dict(bs=4, seq_len=70, min_freq=2), **{k: kwargs.pop(k) for k in list(kwargs) if k in ('bs', 'seq_len', 'valid_pct', 'min_freq', 'seed')}})
+    dls = lm_dls(reviews, **{**dict(bs=4, seq_len=70, min_freq=2), **{k: kwargs.pop(k) for k in list(kwargs) if k in ('bs', 'seq_len', 'valid_pct', 'min_freq', 'seed', 'backwards')}})
     return lm_learner(dls, **{**dict(config=SIZES, pretrained=False), **kwargs})
 
 
@@ -174,6 +175,25 @@ def test_a_signal_while_an_epoch_is_validated(reviews, alone, tmp_path):
     with pytest.raises(SystemExit): fit(learner(reviews), tmp_path, [InValidation()])
     assert read_checkpoint(checkpoints(tmp_path)[0])[1]['place'][:2] == [2, 1]
     same(result(fit(learner(reviews), tmp_path)), alone)
+    assert json.loads((tmp_path/'best'/'config.json').read_text())['recipe']['lr'] == RECIPE['lr'] # which no batch has brought there
+
+
+@pytest.mark.parametrize('every', [False, True])
+def test_what_a_callback_saved_stays(reviews, tmp_path, every):
+    "The epochs that are passed over save nothing: the weights are not yet theirs"
+    def saving(folder): return SaveModelCallback(comp=np.greater, fname=str(folder/'saved'), every_epoch=every) # the first epoch is the best
+    whole = fit(learner(reviews), tmp_path/'whole', [saving(tmp_path)])
+    files = {o: torch.load(o) for o in tmp_path.glob('saved*')}
+    for o in files: o.unlink()
+    p = in_child(lambda: fit(learner(reviews), tmp_path/'run', [saving(tmp_path), At(len(learner(reviews).dls.train) + 2, lambda: os.kill(os.getpid(), signal.SIGKILL))]))
+    p.join(60)
+    assert p.exitcode == -signal.SIGKILL
+    learn = fit(learner(reviews, seed=5), tmp_path/'run', [saving(tmp_path)])
+    assert set(tmp_path.glob('saved*')) == set(files)
+    for o,want in files.items():
+        for k,v in torch.load(o).items(): assert torch.equal(v, want[k]), (o, k)
+    same(outcome(learn), outcome(whole))
+    assert learn.save(str(tmp_path/'after'), with_opt=False).is_file()
 
 
 @pytest.mark.parametrize('signum,error', [(signal.SIGTERM, SystemExit), (signal.SIGINT, KeyboardInterrupt)])
@@ -386,7 +406,7 @@ def test_a_checkpoint_that_tells_of_no_run_is_passed_over(reviews, alone, tmp_pa
 
 
 def test_nothing_to_do(reviews, tmp_path):
-    assert fit(learner(reviews), tmp_path, frozen_epochs=0, epochs=0).history.empty
+    assert learner(reviews).fit_two_stage(0, epochs=0, checkpoint=tmp_path).empty
 
 
 def test_only_damaged_checkpoints(reviews, tmp_path):
@@ -409,7 +429,8 @@ def test_another_version(reviews, tmp_path):
     (dict(valid_pct=0.2), 'other training reviews'),
     (dict(min_freq=3), 'other vocabulary'),
     (dict(config={**SIZES, 'n_hid': 13}), r'other network: .*\[48, 8\].* there, .*\[52, 8\].* now'),
-    (dict(drop_mult=0.5), 'other dropout'),
+    *[(dict(config={**SIZES, k: 0.7}), 'other dropout') for k in ('output_p', 'hidden_p', 'input_p', 'embed_p', 'weight_p')],
+    (dict(backwards=True), 'other training reviews'),
     (dict(wd=0.3), 'other wd: None there, 0.3 now'),
 ])
 def test_another_run_is_refused(reviews, tmp_path, change, match):

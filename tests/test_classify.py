@@ -91,6 +91,16 @@ def test_batches_of_a_table(table, vocab):
     for a,b in zip([list(ours.train), list(ours.valid)], theirs, strict=True): same_batches(a, b)
 
 
+@pytest.mark.parametrize('num_workers', [0, 2])
+def test_an_epoch_may_begin_anywhere(dls, num_workers):
+    dl = dls.train.new(num_workers=num_workers)
+    set_seed(5); whole = [x.tolist() for x,_ in dl]
+    order = dl.order
+    for dl.first in (1, 3, len(dl)):
+        dl.reorder(order)
+        assert [x.tolist() for x,_ in dl] == whole[dl.first:]
+
+
 def test_training_is_stocks(corpus, vocab, lm_learn, tmp_path):
     folder = shutil.copytree(corpus, tmp_path/'imdb')
     lm_learn.path = tmp_path

@@ -497,6 +497,10 @@ def test_a_folder_that_cannot_be_read(corpus, monkeypatch):
     with pytest.raises(OSError, match=r'closed cannot be read \(Permission denied\): change its permissions'): review_files(corpus)
 
 
+def test_a_folder_that_is_named_twice(corpus):
+    assert list(review_files(corpus, ['train', 'unsup', 'train'])) == sorted(get_text_files(corpus, folders=['train', 'unsup']))
+
+
 def test_links_are_followed_but_not_in_a_circle(corpus):
     (corpus/'more').mkdir()
     (corpus/'more'/'new.txt').write_text('A review')

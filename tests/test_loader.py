@@ -1,6 +1,7 @@
 """Batches: the same as stock fastai's from every kind of source, nothing left behind, and clear words for what is no corpus."""
 import gc
 import os
+import pickle
 import random
 import shutil
 import subprocess
@@ -21,6 +22,7 @@ from fastai.data.transforms import ColReader, RandomSplitter, get_text_files
 from fastai.text.core import BaseTokenizer, SpacyTokenizer
 from fastai.text.data import LMDataLoader, LMTensorText, Numericalize, TextBlock
 from fastai.text.models.awdlstm import awd_lstm_lm_config
+from fastcore.basics import maps
 
 import imdb_lm.loader as loader
 from imdb_lm.cache import Corpus
@@ -125,6 +127,25 @@ def test_another_tokenizer_goes_fastais_own_way(corpus, tmp_path, monkeypatch):
         assert all_batches(dls) == all_batches(stock)
         assert dls.test_dl(["It isn't."]).items[0].tolist() == stock.test_dl(["It isn't."]).items[0].tolist()
     assert "n't" not in dls.vocab
+
+
+class Learned(BaseTokenizer):
+    "Learns what it knows from the texts of its `setup`, as SentencePiece does"
+    known = None
+    def setup(self, items, rules=None):
+        if self.known is None: self.known = {w for t in maps(*(rules or []), items) for w in t.split()}
+
+    def __call__(self, items):
+        if self.known is None: self.setup(items)
+        return ([w if w in self.known else '?' for w in t.split()] for t in items)
+
+
+def test_a_tokenizer_learns_from_all_texts(corpus, tmp_path):
+    folder = shutil.copytree(corpus, tmp_path/'imdb')
+    stock = DataBlock(TextBlock.from_folder(folder, is_lm=True, n_workers=0, tok=Learned(), min_freq=2),
+                      get_items=review_files, splitter=RandomSplitter(0.1, seed=42)).dataloaders(folder, bs=4, seq_len=60)
+    dls = small_dls(folder, tok=Learned(), n_workers=0, vocab=stock.vocab)
+    assert all_batches(dls) == all_batches(stock) and dls.train_ds.tokenizer.counter['?'] == 0
 
 
 def test_fastais_word_tokenizer_gives_the_same_as_the_fast_one(reviews):
@@ -239,6 +260,16 @@ def test_test_dl_of_another_table(reviews):
         assert [[dls.vocab[i] for i in o[0]] for o in test.dataset] == want
         assert batches(test)[0][0] == batches(dls.test_dl(table_texts(table, cols)[5:]))[0][0]
     refuses(lambda: dls.test_dl(table[['n']]).one_batch(), "no columns 'place' but 'n'")
+
+
+def test_rows_whose_texts_are_elsewhere(reviews):
+    "A row keeps a place in a corpus: it is neither read in another one, nor there in a pickle"
+    a, b = small_dls(reviews[:30]), small_dls(reviews[30:])
+    refuses(lambda: b.test_dl(a.valid_ds.items).one_batch(), 'rows of other DataLoaders, or of some that were pickled: give rows with their texts')
+    again = pickle.loads(pickle.dumps(a))
+    assert batches(again.valid) == batches(a.valid)
+    for f in (lambda: again.train_ds[0], lambda: again.valid.new(bs=2)): refuses(f, 'give rows with their texts')
+    assert again.test_dl(reviews[:2]).items[0].tolist() == a.test_dl(reviews[:2]).items[0].tolist()
 
 
 def test_test_dl_of_other_files(corpus, tmp_path):
@@ -703,6 +734,13 @@ def test_the_options_of_a_dataloader(reviews, kwargs):
     assert len(dl) == len(batches(dl))
 
 
+@pytest.mark.parametrize('num_workers', [0, 2, 3])
+def test_an_epoch_may_begin_anywhere(reviews, num_workers):
+    dl = in_order(small_dls(reviews)).new(num_workers=num_workers)
+    whole = batches(dl)
+    for dl.first in (1, 4, len(dl) - 1, len(dl)): assert batches(dl) == whole[dl.first:]
+
+
 def test_fastai_may_take_over_again(reviews):
     dl = in_order(small_dls(reviews))
     assert batches(dl.new(cls=LMDataLoader)) == batches(dl)
@@ -739,8 +777,8 @@ def test_tokens_stay_on_disk_and_out_of_exports(corpus, reviews):
 # ---- several columns, tables with gaps
 
 def test_several_columns_as_fastai_has_them(reviews):
-    table = pd.DataFrame({'title': [t[:20] for t in reviews], 'stars': range(60), 'review': reviews})
-    for cols in (['title', 'review'], ['review', 'stars', 'title'], ['review']):
+    table = pd.DataFrame({'title': [t[:20] for t in reviews], 'stars': range(60), 'review': reviews, 'share': np.linspace(0, 1, 60, dtype=np.float32), 'seen': pd.date_range('2020-01-01', periods=60)})
+    for cols in (['title', 'review'], ['review', 'stars', 'title'], ['review'], ['share', 'seen', 'review']):
         block = DataBlock(TextBlock.from_df(cols, is_lm=True, n_workers=0, min_freq=2, mark_fields=True), get_x=ColReader('text'), splitter=RandomSplitter(0.1, seed=42))
         stock = block.dataloaders(table, bs=4, seq_len=60)
         dls = small_dls(table, text_col=cols)

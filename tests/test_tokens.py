@@ -337,3 +337,21 @@ def test_no_room_for_another_process(monkeypatch):
     texts = ['A film.', 'Not good!']*3
     monkeypatch.setattr(os, 'fork', fork)
     assert tokenize(texts, n_workers=2) == tokenize(texts, n_workers=1)
+
+
+@pytest.mark.skipif(not hasattr(os, 'fork'), reason='processes are forked here')
+def test_room_for_one_process_but_not_for_two():
+    "Nor does the one that there is wait for ever, and the program with it"
+    code = """
+import os
+from imdb_lm.tokens import tokenize
+fork, texts, n = os.fork, ['A film.', 'Not good!']*300, 0
+def second_fails():
+    global n
+    n += 1
+    if n == 2: raise OSError(12, 'Cannot allocate memory')
+    return fork()
+os.fork = second_fails
+assert tokenize(texts, n_workers=3) == tokenize(texts, n_workers=1) and n == 2
+"""
+    subprocess.run([sys.executable, '-c', code], check=True, timeout=100)

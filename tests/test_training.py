@@ -200,6 +200,19 @@ def test_finding_a_rate_between_two_trainings(learn, tmp_path):
     assert learn.history is history and learn.curve is curve
 
 
+def test_no_stage_leaves_what_is_noted(learn):
+    with learn.no_bar(), learn.no_logging(): learn.fit_two_stage(0, epochs=1)
+    history, curve, recipe = learn.history, learn.curve, learn.recipe
+    assert learn.fit_two_stage(0, epochs=0).empty
+    assert learn.history is history and learn.curve is curve and learn.recipe is recipe
+
+
+def test_no_times_where_they_are_not_wanted(learn, tmp_path):
+    learn.recorder.add_time = False
+    with learn.no_bar(), learn.no_logging(): history = learn.fit_two_stage(0, epochs=1, checkpoint=tmp_path/'run')
+    assert not learn.recorder.add_time and 'time' not in history
+
+
 def test_tensorboard(learn, tmp_path):
     pytest.importorskip('tensorboard', reason='tensorboard is not installed here: pip install tensorboard')
     from fastai.callback.tensorboard import TensorBoardCallback
@@ -207,7 +220,7 @@ def test_tensorboard(learn, tmp_path):
     assert len(list(tmp_path.rglob('events.*'))) == 2
 
 
-def test_what_tensorboard_is_told(learn, monkeypatch):
+def test_what_tensorboard_is_told(learn, monkeypatch, tmp_path):
     "With a stand-in for TensorBoard, which need not be there: each stage is a run, and resumed ones are no different"
     told = []
     class SummaryWriter:
@@ -222,3 +235,11 @@ def test_what_tensorboard_is_told(learn, monkeypatch):
     with learn.no_bar(), learn.no_logging(): history = learn.fit_two_stage(1, 1e-2, 2, 1e-3, cbs=TensorBoardCallback(trace_model=False, log_preds=False))
     assert len(told) == 2 and [v for _,v in told[1]['valid_loss']] == history.valid_loss[1:].tolist()
     assert {'train_loss', 'lr_0', 'accuracy', 'perplexity'} <= set(told[0]) and len({s for s,_ in told[0]['train_loss']}) == len(learn.dls.train)
+    class Stop(Callback):
+        def after_batch(self):
+            if self.epoch == 1: raise KeyboardInterrupt
+    def fit(*cbs):
+        with learn.no_bar(), learn.no_logging(): learn.fit_two_stage(0, epochs=2, checkpoint=tmp_path/'run', cbs=[TensorBoardCallback(trace_model=False, log_preds=False), *cbs])
+    with pytest.raises(KeyboardInterrupt): fit(Stop())
+    fit()
+    assert [s for s,_ in told[-1]['valid_loss']] == [s for s,_ in told[1]['valid_loss']] and told[-1]['valid_loss'][0] == told[-2]['valid_loss'][0]
