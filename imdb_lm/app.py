@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['NAMES', 'UNSEEN', 'MAX_PROMPT', 'EVERY', 'JS', 'CSS', 'PLACES', 'MAX_BODY', 'RATE', 'VISITORS', 'APP', 'HEAD',
-           'likely_words', 'word_odds', 'show_reviews', 'named_models', 'get_lm', 'write', 'build_page', 'Guard',
-           'launch', 'space']
+           'likely_words', 'word_odds', 'piece_ends', 'show_reviews', 'named_models', 'get_lm', 'write', 'build_page',
+           'Guard', 'launch', 'space']
 
 # %% ../nbs/09_app.ipynb #00fb1db2
 import re, secrets, shutil, socket, sys, tempfile
@@ -22,10 +22,11 @@ import torch
 
 from . import __version__
 from .card import PROMPTS
+from .generate import Writing, pieces_of, read_prompt
 from .labels import mark
 from .model import FILES, LanguageModel, find_model, load_lm, read_config
 from .text import ReviewText
-from .tokens import BOS, PAD, TK_MAJ, TK_REP, TK_UP, TK_WREP, UNK, tokenize
+from .tokens import BOS, EOS, FLD, PAD, TK_MAJ, TK_REP, TK_UP, TK_WREP, UNK, tokenize
 
 # %% ../nbs/09_app.ipynb #69424ff9
 try: import gradio as gr
@@ -35,7 +36,7 @@ from starlette.responses import JSONResponse
 
 # %% ../nbs/09_app.ipynb #1c471df7
 NAMES = {BOS: '(the end)', UNK: '(a word it does not know)', TK_REP: '(repeated letters)', TK_WREP: '(a repeated word)', '\n\n': '(a new paragraph)'}
-UNSEEN = TK_MAJ, TK_UP, PAD, 'xxfake' # Tokens that are no words
+UNSEEN = TK_MAJ, TK_UP, PAD, FLD, EOS, 'xxfake' # Tokens that are no words
 
 def _word(so_far, tokens):
     "How `tokens` look after `so_far`"
@@ -43,23 +44,27 @@ def _word(so_far, tokens):
     text = ReviewText('', so_far)
     return (''.join(map(text.push, tokens)) + text.finish()).strip() or tokens[-1]
 
+def _probs(lm, h, state): return lm.net.decoder(h[0]).float().softmax(-1), state
+
 @torch.inference_mode()
-def _next(lm, ids, state=None):
-    "The probabilities of the token after `ids`, (vocab,), and the state there"
-    h, state = lm.net(ids[None], state)
-    return lm.net.decoder(h[0,-1]).float().softmax(-1), state
+def _after(lm, tokens):
+    "The probabilities of the token after `tokens`, (vocab,), and the state there"
+    return _probs(lm, *read_prompt(lm, lm.numericalize(tokens)))
+
+@torch.inference_mode()
+def _go_on(lm, token, state):
+    h, state = lm.net(lm.numericalize([token])[None], state)
+    return _probs(lm, h[:,-1], state)
 
 def likely_words(
     lm: LanguageModel, # The model
-    text: str, # What was written so far; '' is the beginning of a review
+    tokens: list, # What was written so far, list of str: xxbos, a label and the prompt, if there are any, and what came after
     k: int = 5, # How many
 ) -> list: # k pairs, the likeliest first: the word as the reader would see it, its probability
     "The words that `lm` would go on with"
-    tokens, found = tokenize([text])[0], Counter()
-    first, state = _next(lm, lm.numericalize(tokens))
+    found, (first, state) = Counter(), _after(lm, tokens)
     for marks in ([], [TK_MAJ], [TK_UP]):
-        ids = lm.numericalize(marks)
-        probs = first[ids]*_next(lm, ids, state)[0] if marks else first
+        probs = first[lm.numericalize(marks)]*_go_on(lm, *marks, state)[0] if marks else first
         best = probs.topk(min(k + len(UNSEEN), len(lm.vocab)))
         for p,i in zip(best.values.tolist(), best.indices.tolist()):
             if lm.vocab[i] not in UNSEEN: found[_word(tokens, [*marks, lm.vocab[i]])] += p
@@ -68,15 +73,26 @@ def likely_words(
 # %% ../nbs/09_app.ipynb #fa1772c8
 def word_odds(
     lm: LanguageModel, # The model
-    before: str, # The review up to the word
-    word: str, # The word, with the space before it
+    tokens: list, # As for `likely_words`
+    word: list, # The word's own tokens, list of str
 ) -> float: # Its probability
-    "How likely `word` was"
-    (probs, state), res = _next(lm, lm.encode(before)), 1.
-    for i in lm.encode(word.strip())[1:]:
-        res *= float(probs[i])
-        probs, state = _next(lm, i[None], state)
+    "How likely a word was"
+    (probs, state), res = _after(lm, tokens), 1.
+    for o in word:
+        res *= float(probs[lm.numericalize([o])])
+        probs, state = _go_on(lm, o, state)
     return res
+
+# %% ../nbs/09_app.ipynb #cc35cfe6
+def piece_ends(
+    prompt: str, # The prompt of a review
+    new: list, # The tokens that were added, list of str
+) -> list: # list of int, ascending
+    "How many of `new` had been read at the end of the prompt, which are none, and of each piece of text that followed"
+    review, ends = ReviewText(prompt, tokenize([prompt])[0]), [0]
+    for n,token in enumerate(new):
+        if review.push(token): ends.append(n) # the word before `token`, which tells what stands between them
+    return ends + [len(new)]*bool(review.finish())
 
 # %% ../nbs/09_app.ipynb #21399cd2
 def _button(word, place, first):
@@ -149,19 +165,21 @@ def write(
     seed: int = None, # None takes one
     label: str = None, # One of the model's labels, 'any' or None
     **controls, # For `generate`; 0 switches top_k and min_p off
-) -> Iterator: # Yields the reviews as lists of pieces, whether they are finished, and the seed
+) -> Iterator: # Yields the reviews as lists of pieces, for each the ids that were added to the prompt, whether they are finished, and the seed
     "Reviews in the making"
     if len(prompt or '') > MAX_PROMPT: raise ValueError(f'the prompt has {len(prompt):,} characters: the page takes {MAX_PROMPT:,}, so shorten it')
     seed, label = secrets.randbelow(10**6) if seed is None else seed, None if label == 'any' else label
     controls |= {k: controls.get(k) or None for k in ('top_k', 'min_p')}
-    pieces = get_lm(folder).stream([prompt], n=n, seed=seed, label=label, **controls)
-    reviews, told = [[] for _ in range(n)], monotonic()
-    for k,piece in pieces:
+    writing = Writing(get_lm(folder), [prompt], n=n, seed=seed, label=label, **controls)
+    reviews, added, told = [[] for _ in range(n)], [None]*n, monotonic()
+    for row,piece in pieces_of(writing):
+        k = row.key[1]
         reviews[k].append(piece)
+        added[k] = row.new
         if all(reviews) and monotonic() - told > EVERY:
-            yield reviews, False, seed
+            yield reviews, added, False, seed
             told = monotonic()
-    yield reviews, True, seed
+    yield reviews, added, True, seed
 
 # %% ../nbs/09_app.ipynb #724a95a7
 def _prompt():
@@ -195,10 +213,16 @@ element.addEventListener('click', async e => {
     const b = e.target.closest('button, [role=button]');
     if (!b) return;
     if (b.dataset.place) {
-        words().forEach(o => o.toggleAttribute('aria-current', o === b));
+        words().forEach(o => o === b ? o.setAttribute('aria-current', 'true') : o.removeAttribute('aria-current'));
         trigger('select', {place: b.dataset.place});
     } else {
-        await navigator.clipboard.writeText(b.parentElement.querySelector('p').innerText);
+        const text = b.parentElement.querySelector('p');
+        if (navigator.clipboard) await navigator.clipboard.writeText(text.innerText);
+        else { // over plain http, from another machine
+            getSelection().selectAllChildren(text);
+            document.execCommand('copy');
+            getSelection().removeAllRanges();
+        }
         b.textContent = 'Copied';
     }
 });
@@ -239,28 +263,32 @@ def _on_write(models, names):
         given = dict(zip(names, values))
         name = given.pop('model')
         with _messages():
-            for reviews,done,seed in write(models[name], **given):
+            for reviews,added,done,seed in write(models[name], **given):
                 about = f'{name}, temperature {given["temperature"]:g}, seed {seed}'
-                yield show_reviews(reviews, about, done), (name, given['label'], reviews, about), gr.update(visible=False)
+                yield show_reviews(reviews, about, done), (name, given['label'], added, reviews, about), gr.update(visible=False)
     return run
 
 def _on_stop(written):
     "What is there when the writing was stopped or failed is finished"
-    return show_reviews(*written[2:]) if written else gr.skip()
+    return show_reviews(*written[3:]) if written else gr.skip()
 
 def _on_word(models):
     "What a click on a word does"
     def run(written, event: gr.EventData):
         if not written: return gr.skip()
-        name, label, reviews, _ = written
+        name, label, added, reviews, _ = written
         try:
             k, i = map(int, event.place.split(','))
-            before, word = mark(''.join(reviews[k][:i]), None if label == 'any' else label), reviews[k][i]
+            prompt, word, new = reviews[k][0], reviews[k][i], added[k]
         except (AttributeError, TypeError, ValueError, IndexError): return gr.skip() # no click on this page
+        if k < 0 or i < 1: return gr.skip()
         with _messages():
             lm = get_lm(models[name])
+            new = [lm.vocab[o] for o in new]
+            start, end = piece_ends(prompt, new)[i-1:i+1]
+            before = tokenize([mark(prompt, None if label == 'any' else label)])[0] + new[:start]
             return gr.update(value=dict(likely_words(lm, before)), visible=True,
-                             label=f'Instead of “{word.strip()}” ({word_odds(lm, before, word):.1%}) the likeliest were')
+                             label=f'Instead of “{word.strip()}” ({word_odds(lm, before, new[start:end]):.1%}) the likeliest were')
     return run
 
 def _on_model(models):
@@ -339,11 +367,12 @@ class Guard:
 def _check_port(host, port):
     "Can the page be there?"
     if not 0 < port < 2**16: raise ValueError(f'port={port!r} cannot be: it is a whole number from 1 to 65535')
-    with socket.socket() as s:
-        s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try: s.bind((host, port))
-        except (OSError, OverflowError) as e:
-            raise OSError(f'the page cannot be at {host}:{port} ({e}): stop what runs there, or give another port') from None
+    try:
+        family,*_,address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family) as s:
+            s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            s.bind(address)
+    except OSError as e: raise OSError(f'the page cannot be at {host}:{port} ({e}): stop what runs there, or give another port') from None
 
 def _theme():
     "Gradio's own look, with the reader's fonts and more contrast"

@@ -391,7 +391,11 @@ def _print_reviews(lm, prompts, json, **kwargs):
 # %% ../nbs/08_cli.ipynb #92d78ce5
 def _print_fresh(lm, prompts, json, max_copy, against, text_col, n, **kwargs):
     "Only reviews that do not copy"
+    from imdb_lm.checks import check_whole
+    from imdb_lm.generate import Writing
     from imdb_lm.memorization import corpus_index, fresh_reviews
+    check_whole('max_copy', max_copy, 0)
+    Writing(lm, prompts, n=n, **kwargs) # which settings cannot be is said before the corpus is read
     with _bars_on_stderr(): index = corpus_index(_corpus(against), text_col=text_col)
     found = fresh_reviews(lm, index, prompts, max_copy, n=n, **kwargs)
     for p,texts in zip(prompts, found):

@@ -119,8 +119,9 @@ def fit_stages(
     history, stages = RunLog({**(recipe or {}), **describe_training(learn, cbs, kwargs)}), [o for o in stages if o[1]]
     if checkpoint is None: _fit_stages(learn, stages, history, cbs, kwargs)
     else: _fit_from_checkpoint(learn, stages, history, cbs, kwargs, Path(checkpoint), save)
-    if history.rows: learn.recipe, (learn.history, learn.curve) = history.recipe, history.tables()
-    return history.tables()[0]
+    table, curve = history.tables()
+    if history.rows: learn.recipe, learn.history, learn.curve = history.recipe, table, curve
+    return table
 
 # %% ../nbs/05c_training.ipynb #4cc75934
 @patch

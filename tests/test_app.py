@@ -6,12 +6,15 @@ from http.client import HTTPConnection, HTTPException
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 gr = pytest.importorskip('gradio', reason="the page needs Gradio: pip install 'imdb_lm[app]'")
 
 from imdb_lm import app
 from imdb_lm.card import PROMPTS
-from imdb_lm.model import load_lm, write_model
+from imdb_lm.generate import Writing
+from imdb_lm.model import STARTER, find_model, load_lm, write_model
+from imdb_lm.tokens import tokenize
 
 SIZES = dict(desktop=(1280, 800), phone=(390, 844))
 
@@ -108,13 +111,6 @@ def visit(chromium, url):
         assert {o.split('/')[2] for o in v.asked if not o.startswith(('data:', 'blob:'))} == {url.split('/')[2]}
 
 
-BEFORE = """word => {
-    const o = document.createRange();
-    o.setStart(word.closest('p'), 0);
-    o.setEndBefore(word);
-    return o.toString();
-}"""
-
 @pytest.mark.parametrize('size', SIZES)
 def test_write_and_ask(visit, folders, size):
     v = visit(size)
@@ -127,11 +123,14 @@ def test_write_and_ask(visit, folders, size):
     assert v.write() == lm.generate('The movie', n=2, seed=8, temperature=.8)
     assert 'temperature 0.8, seed 8' in v.page.locator('footer').first.inner_text()
     word = v.page.locator('[data-place="1,3"]')
-    text, before = word.inner_text(), word.evaluate(BEFORE)
+    text = word.inner_text()
     word.click()
     v.page.get_by_text(f'Instead of “{text}”').wait_for()
     shown = v.page.locator('.instead').inner_text()
-    assert f'{app.word_odds(lm, before, text):.1%}' in shown
+    new = [lm.vocab[o] for o in [*Writing(lm, 'The movie', n=2, seed=8, temperature=.8).in_order()][1].new]
+    a, b = app.piece_ends('The movie', new)[2:4]
+    before = tokenize(['The movie'])[0] + new[:a]
+    assert f'{app.word_odds(lm, before, new[a:b]):.1%}' in shown
     for w,p in app.likely_words(lm, before): assert w in shown and f'{round(100*p)}%' in shown
     assert v.page.evaluate('document.documentElement.scrollWidth <= innerWidth') # nothing is wider than the screen
 
@@ -210,18 +209,19 @@ def test_tags_are_text(visit):
 
 
 @pytest.fixture
-def slow(monkeypatch, lm):
+def slow(monkeypatch):
     "Models write slowly and without end; says when they began and when they were stopped"
     told = SimpleNamespace(began=threading.Event(), stopped=threading.Event())
-    def stream(prompts, **kwargs):
+    def pieces_of(writing):
+        row = SimpleNamespace(key=(0, 0), new=[])
         try:
-            yield 0, prompts[0]
+            yield row, writing.prompts[0]
             while True:
                 told.began.set()
                 time.sleep(.02)
-                yield 0, ' on'
+                yield row, ' on'
         finally: told.stopped.set()
-    monkeypatch.setattr(app, 'get_lm', lambda folder: SimpleNamespace(stream=stream, config=lm.config))
+    monkeypatch.setattr(app, 'pieces_of', pieces_of)
     return told
 
 
@@ -338,10 +338,10 @@ def test_words_of_reviews_that_are_not_there(url, event):
     assert ask(url)[0] == 'complete'
 
 
-@pytest.mark.parametrize('place', ['7,7', '0,7', 'x', '0', '0,1,2', '', '9'*5000 + ',0', None, ['0', '1'], 3])
+@pytest.mark.parametrize('place', ['7,7', '0,7', 'x', '0', '0,1,2', '0,0', '0,-1', '-1,1', '', '9'*5000 + ',0', None, ['0', '1'], 3])
 def test_clicks_that_no_page_sends(folders, place):
     click = app._on_word(dict(rated=folders[1]))
-    assert click(('rated', 'any', [['The movie', ' was']], ''), SimpleNamespace(place=place)) == gr.skip()
+    assert click(('rated', 'any', [[9]], [['The movie', ' was']], ''), SimpleNamespace(place=place)) == gr.skip()
 
 
 def test_there_is_no_way_around_the_queue(url):
@@ -361,18 +361,45 @@ def test_a_seed_of_its_own(url):
 def test_the_label_counts_for_a_clicked_word(folders, lm, words):
     "A rated review is asked about as it was written"
     rated = load_lm(folders[1])
-    of = {o: app._on_word(dict(rated=folders[1]))(('rated', o, [['The movie', ' was']], ''), SimpleNamespace(place='0,1'))['value'] for o in ('any', '10')}
-    assert of['any'] == pytest.approx(dict(app.likely_words(rated, 'The movie')))
-    assert of['10'] == pytest.approx(dict(app.likely_words(rated, 'xxfld 1 10 xxfld 2 The movie')))
+    of = {o: app._on_word(dict(rated=folders[1]))(('rated', o, [[rated.o2i['was']]], [['The movie', ' was']], ''), SimpleNamespace(place='0,1'))['value'] for o in ('any', '10')}
+    for label,text in {'any': 'The movie', '10': 'xxfld 1 10 xxfld 2 The movie'}.items():
+        assert of[label] == pytest.approx(dict(app.likely_words(rated, tokenize([text])[0])))
+
+
+@torch.inference_mode()
+def test_a_clicked_word_is_asked_about_as_it_was_written():
+    "With its own tokens and those before it, which the text does not always tell: behind a hyphen, say"
+    folder, lm = find_model(STARTER), load_lm(STARTER)
+    *_, (reviews, added, _, _) = app.write(folder, 'This was a well', 2, seed=5, n_words=150, temperature=1.2)
+    click, hyphens = app._on_word(dict(starter=folder)), 0
+    for k,(pieces,new) in enumerate(zip(reviews, added)):
+        ids = [*lm.encode(pieces[0]).tolist(), *new]
+        probs = lm.net.decoder(lm.net(torch.tensor(ids)[None])[0][0]).softmax(1)
+        likely = probs[:-1].gather(1, torch.tensor(ids)[1:, None])[:, 0].double()
+        ends, first = app.piece_ends(pieces[0], [lm.vocab[o] for o in new]), len(ids) - len(new) - 1
+        assert len(ends) == len(pieces) and ends[-1] == len(new)
+        for i,(a,b) in enumerate(zip(ends, ends[1:]), 1):
+            hyphens += pieces[i] == '-'
+            label = click(('starter', 'any', added, reviews, ''), SimpleNamespace(place=f'{k},{i}'))['label']
+            assert label.startswith(f'Instead of “{pieces[i].strip()}” (')
+            assert float(re.search(r'[(]([\d.]+)%', label)[1])/100 == pytest.approx(likely[first + a:first + b].prod().item(), abs=2e-3)
+    assert hyphens
 
 
 def test_words_and_their_odds(lm):
     "Each is what the network says, token by token; a word that leans on the one before it is still found"
-    for before in ('The movie', 'The movie was good, and', '', 'I do'):
+    for text in ('The movie', 'The movie was good, and', 'I do'):
+        before = tokenize([text])[0]
         found = dict(app.likely_words(lm, before, k=200))
         assert sum(found.values()) < 1.0001 and len(app.likely_words(lm, before)) == 5
-        for w in ('movie', 'Movie', "n't", 'MOVIE'): assert app.word_odds(lm, before, f' {w}') == pytest.approx(found[w], rel=1e-3)
-        assert found['movie'] == pytest.approx(float(lm.next_word(before)[lm.o2i['movie']]), rel=1e-4)
+        for w in ('movie', 'Movie', "n't", 'MOVIE'): assert app.word_odds(lm, before, tokenize([w])[0][1:]) == pytest.approx(found[w], rel=1e-3)
+        assert found['movie'] == pytest.approx(float(lm.next_word(text)[lm.o2i['movie']]), rel=1e-4)
+
+
+def test_no_mark_is_offered():
+    "Nor is the starter asked about other words than it would begin a review with"
+    likely = dict(app.likely_words(load_lm(STARTER), tokenize([''])[0], k=300))
+    assert 'I' in [*likely][:3] and not [o for o in likely if o.startswith('xx')]
 
 
 def test_where_it_cannot_be(model_folder, tmp_path):

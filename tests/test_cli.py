@@ -870,13 +870,16 @@ def test_reviews_that_do_not_copy(typed, model_folder, lm):
     assert typed(*args, '--max-copy', 99, '--against', 'texts')[1] == plain
 
 
-def test_copies_that_cannot_be_avoided(typed, model_folder, tmp_path):
+def test_copies_that_cannot_be_avoided(typed, model_folder, tmp_path, monkeypatch):
     Path('texts').mkdir()
     Path('texts/0.txt').write_text(' '.join(load_lm(model_folder).vocab))
     args = ['generate', '--model', model_folder, '--n', 2, '--against', 'texts', '--max-copy']
     rc, out, err = typed(*args, 0)
     assert rc == 1 and re.fullmatch('imdb_lm: . of 2 reviews are missing: .* more than 0 words.*\n', err)
     one_line(typed(*args, -1), 'max_copy=-1 cannot be')
+    with monkeypatch.context() as m: # before the texts are read
+        m.setattr('imdb_lm.memorization.corpus_index', None)
+        for bad in ('--max-copy', -1), ('--max-copy', 5, '--top-p', 7), ('--max-copy', 5, '--n', 0): one_line(typed('generate', '--model', model_folder, '--against', 'texts', *bad), 'cannot be')
     one_line(typed(*args, 5, '--out', 'r.jsonl'), 'leave --out out')
     one_line(typed(*args[:-1]), '--against is for --max-copy')
     one_line(typed('generate', '--model', model_folder, '--max-copy', 5, '--against', 'nowhere'), 'nowhere is not there')

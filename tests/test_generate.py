@@ -16,7 +16,7 @@ from scipy.stats import chisquare
 
 import imdb_lm.generate as gen
 from imdb_lm.generate import Row, draw, noise, stream, word_probs, write_rows
-from imdb_lm.model import LanguageModel, load_lm
+from imdb_lm.model import STARTER, LanguageModel, load_lm
 from imdb_lm.network import has_int8
 from imdb_lm.text import join_review
 from imdb_lm.tokens import BOS, PAD, SPECIAL_TOKENS, UNK, tokenize
@@ -39,6 +39,15 @@ def biased(lm, by=None, **words):
 def after(lm, ids):
     "The probabilities after `ids`, all of them read again"
     return lm.net.decoder(lm.net(torch.tensor([ids]))[0][0,-1]).double().softmax(-1).numpy()
+
+
+def start(lm, prompt):
+    "All that is read before the first word is written: where there is no prompt, a review's likeliest words come first"
+    ids = lm.encode(prompt).tolist()
+    if len(ids) > 1: return ids
+    before = list(ids)
+    while len(before) < gen.WORDS_BEFORE: before.append(int(after(lm, before).argmax()))
+    return before + ids
 
 
 def words_of(review, prompt):
@@ -83,7 +92,7 @@ def test_words_are_drawn_with_their_probability(lm, temperature):
 
 def test_going_on_equals_reading_again(lm):
     for prompt in PROMPTS:
-        ids = lm.encode(prompt).tolist()
+        ids = start(lm, prompt)
         h, state = gen._read_prompts(lm, [lm.encode(prompt)], {})
         for i in range(5):
             np.testing.assert_allclose(lm.net.decoder(h)[0].softmax(-1).numpy(), after(lm, ids), atol=1e-5)
@@ -93,7 +102,7 @@ def test_going_on_equals_reading_again(lm):
 
 def slow_tokens(lm, prompt, i, n_words, seed, banned, **controls):
     "What `generate` writes, with everything read again for every word"
-    ids, new = lm.encode(prompt).tolist(), []
+    ids, new = start(lm, prompt), []
     for u in noise(seed, i, 0, n_words):
         logits = torch.from_numpy(np.log(after(lm, ids+new)))[None].float()
         logits[:, banned] = -torch.inf
@@ -114,17 +123,22 @@ def test_the_same_reviews_as_the_slow_way(lm, controls):
 def test_greedy_takes_the_likeliest(lm):
     for prompt in PROMPTS:
         greedy = lm.generate(prompt, n_words=8, temperature=0, stop=False, raw=True)
-        ids, n = lm.encode(prompt).tolist(), len(lm.encode(prompt))
+        ids, new = start(lm, prompt), []
         for _ in range(8):
-            p = after(lm, ids)
+            p = after(lm, ids + new)
             p[lm.o2i[UNK]] = 0
-            ids.append(int(p.argmax()))
-        assert greedy == [' '.join(lm.vocab[i] if i != 0 else t for i,t in zip(ids, tokenize([prompt])[0] + [lm.vocab[i] for i in ids[n:]])
-                                   if lm.vocab[i] not in (BOS, PAD))]
+            new.append(int(p.argmax()))
+        assert greedy == [' '.join(t for t in tokenize([prompt])[0] + [lm.vocab[i] for i in new] if t not in (BOS, PAD))]
         assert greedy == lm.generate(prompt, n_words=8, top_k=1, temperature=2., seed=1, stop=False, raw=True)
         assert greedy == lm.generate(prompt, n_words=8, top_p=1e-9, seed=2, stop=False, raw=True)
         assert greedy == lm.generate(prompt, n_words=8, min_p=1., seed=3, stop=False, raw=True)
         assert greedy == lm.generate(prompt, n_words=8, temperature=1e-5, seed=4, stop=False, raw=True)
+
+
+def test_reviews_begin_as_reviews_do():
+    "With a capital, as behind another review, and not in the middle of a sentence"
+    begun = load_lm(STARTER).generate('', n=200, n_words=3, seed=1)
+    assert sum(o[:1].islower() for o in begun) < 10
 
 
 def test_bf16_and_fp32_agree_on_what_is_likely(model_folder, lm):

@@ -105,8 +105,7 @@ def test_copies_are_written_again(lm, index):
 
 
 def test_the_prompt_may_be_a_quotation(lm, index):
-    long = lm.generate('', n=1, n_words=20, seed=5)[0]
-    assert index.longest_copies([long])[0].length > 3
+    long = next(o for o in lm.generate('', n=20, n_words=20, seed=5) if index.longest_copies([o])[0].length > 3)
     found = fresh_reviews(lm, index, [long], 3, n=2, n_words=20, seed=1)
     assert len(found[0]) == 2 and all(o.startswith(long) for o in found[0])
     assert len(fresh_reviews(lm, index, [long], 3, n=2, n_words=20, seed=1, raw=True)[0]) == 2

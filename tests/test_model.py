@@ -348,6 +348,13 @@ def test_other_things_are_never_replaced(tmp_path, words, config, weights, names
     assert sorted(o.name for o in (tmp_path/'m').iterdir()) == sorted(names)
 
 
+def test_what_file_managers_leave_is_no_obstacle(tmp_path, words, config, weights):
+    write_model(tmp_path/'m', weights, words, config)
+    for o in '.DS_Store', 'Thumbs.db': (tmp_path/'m'/o).write_text('a view')
+    write_model(tmp_path/'m', weights, words, config)
+    assert sorted(o.name for o in (tmp_path/'m').iterdir()) == sorted(FILES)
+
+
 def test_a_name_that_is_not_utf_8(tmp_path, words, config, weights):
     "Where the system has such names, safetensors does not read them"
     with pytest.raises(ValueError, match=r"m\\udce9'.*is not UTF-8.*name another folder") as e: write_model(tmp_path/'m\udce9', weights, words, config)
