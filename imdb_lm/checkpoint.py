@@ -414,9 +414,13 @@ class Checkpointer(Callback):
 
     def after_epoch(self):
         if self.tensors: return
-        losses, stage = self.learn.history.get('valid_loss', pd.Series([None])), self.history.stage
+        losses = self.learn.history.get('valid_loss', pd.Series([None]))
         if losses.iloc[-1] == losses.min(): self._save('The best model', lambda: self.save(self.learn, self.folder/'best'), ValueError) # there are learners without a model folder
-        self.write(self.note([stage, self.epoch + 1, 0] if self.epoch + 1 < self.n_epoch else [stage + 1, 0, 0]))
+        if self.epoch + 1 < self.n_epoch: self.write(self.note([self.history.stage, self.epoch + 1, 0]))
+
+    def after_fit(self):
+        "The stage is over, and callbacks such as `SaveModelCallback` have put back the weights that they want"
+        if not self.tensors: self.write(self.note([self.history.stage + 1, 0, 0]))
 
     def note(self,
         place: list, # The stage, the epoch and the batches of it that are done

@@ -178,6 +178,16 @@ def test_a_signal_while_an_epoch_is_validated(reviews, alone, tmp_path):
     assert json.loads((tmp_path/'best'/'config.json').read_text())['recipe']['lr'] == RECIPE['lr'] # which no batch has brought there
 
 
+@pytest.mark.parametrize('step', [1, 3])
+def test_a_stage_ends_with_the_weights_that_callbacks_put_back(reviews, tmp_path, step):
+    def first(name): return SaveModelCallback(comp=np.greater, fname=str(tmp_path/name)) # the first epoch is the best
+    whole = fit(learner(reviews), tmp_path/'whole', [first('a')], frozen_epochs=2)
+    p = in_child(lambda: fit(learner(reviews), tmp_path/'run', [first('b'), At(step, lambda: os.kill(os.getpid(), signal.SIGKILL))], frozen_epochs=2))
+    p.join(60)
+    assert p.exitcode == -signal.SIGKILL and read_checkpoint(checkpoints(tmp_path/'run')[0])[1]['place'] == [2, 0, 0]
+    same(outcome(fit(learner(reviews, seed=5), tmp_path/'run', [first('b')], frozen_epochs=2)), outcome(whole))
+
+
 @pytest.mark.parametrize('every', [False, True])
 def test_what_a_callback_saved_stays(reviews, tmp_path, every):
     "The epochs that are passed over save nothing: the weights are not yet theirs"
