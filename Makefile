@@ -10,7 +10,7 @@ demo: .venv/installed ## train a small model on the bundled corpus and print rev
 	$(BIN)/imdb_lm demo
 
 test: .venv/installed-dev ## the notebooks' tests and pytest, two at a time
-	$(MAKE) --jobs 2 --output-sync=target --no-print-directory test-pytest-1 test-others test-rooms test-pytest-2 test-pytest-3
+	$(MAKE) --jobs 2 $(if $(filter output-sync,$(.FEATURES)),--output-sync=target) --no-print-directory test-pytest-1 test-others test-rooms test-pytest-2 test-pytest-3
 
 # One thread each: two that share two cores lose more time waiting for each other than they gain.
 test-%: export OMP_NUM_THREADS = 1

@@ -22,7 +22,7 @@ import torch
 
 from . import __version__
 from .card import PROMPTS
-from .generate import Writing, pieces_of, read_prompt
+from .generate import Writing, banned_ids, pieces_of, read_prompt
 from .labels import mark
 from .model import FILES, LanguageModel, find_model, load_lm, read_config
 from .text import ReviewText
@@ -44,7 +44,10 @@ def _word(so_far, tokens):
     text = ReviewText('', so_far)
     return (''.join(map(text.push, tokens)) + text.finish()).strip() or tokens[-1]
 
-def _probs(lm, h, state): return lm.net.decoder(h[0]).float().softmax(-1), state
+def _probs(lm, h, state):
+    logits = lm.net.decoder(h[0]).float()
+    logits[banned_ids(lm, no_unk=False)] = -torch.inf # the mark of labels, which is never written
+    return logits.softmax(-1), state
 
 @torch.inference_mode()
 def _after(lm, tokens):
@@ -63,7 +66,7 @@ def likely_words(
 ) -> list: # k pairs, the likeliest first: the word as the reader would see it, its probability
     "The words that `lm` would go on with"
     found, (first, state) = Counter(), _after(lm, tokens)
-    for marks in ([], [TK_MAJ], [TK_UP]):
+    for marks in ([], *([o] for o in (TK_MAJ, TK_UP) if o in lm.o2i)):
         probs = first[lm.numericalize(marks)]*_go_on(lm, *marks, state)[0] if marks else first
         best = probs.topk(min(k + len(UNSEEN), len(lm.vocab)))
         for p,i in zip(best.values.tolist(), best.indices.tolist()):
@@ -105,7 +108,8 @@ def _button(word, place, first):
 def _card(k, pieces, done):
     "One review"
     prompt, words = pieces[0], pieces[1:]
-    text = ''.join(_button(w, f'{k},{i}', i == 1) for i,w in enumerate(words, 1)) if done else escape(''.join(words))
+    first = next((i for i,w in enumerate(words, 1) if w.strip()), 0)
+    text = ''.join(_button(w, f'{k},{i}', i == first) for i,w in enumerate(words, 1)) if done else escape(''.join(words))
     copy = '<button type="button" class="copy">Copy</button>' if done else ''
     return f'<article aria-label="Review {k+1}"><p><b>{escape(prompt)}</b>{text}</p>{copy}</article>'
 

@@ -40,7 +40,7 @@ tags:
 ---
 # {title}
 
-An AWD-LSTM language model (Merity et al., 2017) that continues reviews in English, word by word: {n_layers} layers of {n_hid}, embeddings of {emb_sz}, {words:,} words. It was trained by imdb_lm{version}, and holds tensors and JSON only: reading it runs nothing.{steered}
+An AWD-LSTM language model (Merity et al., 2017) that continues reviews, word by word: {n_layers} layers of {n_hid}, embeddings of {emb_sz}, {words:,} words. It was trained by imdb_lm{version}, and holds tensors and JSON only: reading it runs nothing.{steered}
 
 ```sh
 imdb_lm generate --model {quoted} "I like this movie because"
@@ -80,7 +80,16 @@ def _counts(data): return f'{data["reviews"]:,} reviews, and {data["held_out"]:,
 
 def _data(config):
     name = _part(config, 'data').get('name', 'unknown')
-    return (IMDB if name == 'imdb' else OTHERS).format(name=name, counts=_counts(_part(config, 'data', 'reviews', 'held_out'))).strip()
+    own = (IMDB if name == 'imdb' else OTHERS).format(name=name, counts=_counts(_part(config, 'data', 'reviews', 'held_out'))).strip()
+    base = config.get('base')
+    return '\n\n'.join([own, *map(_origin, base if isinstance(base, list) else [])])
+
+def _origin(base):
+    "A model that the training went on from, and what that one had read"
+    base = base if isinstance(base, dict) else {}
+    data = _part(base, 'data').get('name')
+    read = ' ' + IMDB.format(counts='').strip() if data == 'imdb' else f' Its texts are called `{data}`.' if data else ''
+    return f'Before, its weights were those of `{base.get("name")}`.{read}'
 
 _SETTINGS = dict(pct_start='share of the steps until the peak', div='rate at first the peak divided by', alpha='penalty on activations', beta='on their changes',
                  max_norm='gradients clipped to')
@@ -88,8 +97,9 @@ _SETTINGS = dict(pct_start='share of the steps until the peak', div='rate at fir
 def _recipe(config):
     "What is written down of the training"
     r, drops = _part(config, 'recipe', 'frozen_epochs', 'frozen_lr', 'epochs', 'lr'), _part(config, 'dropouts', *_part(config, 'dropouts'))
+    frozen = ', with all but the last layer frozen'*(r.get('pretrained') is not False)
     stages = [] if not r else [f'epochs: {r[k]}, in one cycle up to a rate of {r[v]:g}' + what for k,v,what in
-                               (('frozen_epochs', 'frozen_lr', ', with all but the last layer frozen'), ('epochs', 'lr', '')) if r[k]]
+                               (('frozen_epochs', 'frozen_lr', frozen), ('epochs', 'lr', '')) if r[k]]
     others = [f'{what} {r[k]:g}' for k,what in _SETTINGS.items() if _part(config, 'recipe', k)]
     lines = stages + [', '.join(others)] + [f'dropout: {", ".join(f"{k} {v:g}" for k,v in drops.items())}']*bool(drops)
     lines += [', '.join(f'{k} {v}' for k,v in _part(config, 'versions').items())]

@@ -36,7 +36,7 @@ from .checks import ABOVE_0, BELOW_1, check_number, check_whole
 from .classifier import Classifier, write_clas
 from .data import review_files
 from .labels import column_labels
-from .learner import TrimMemory, _agree, _backwards, _check_dls, _check_dropouts, _check_tokenizer, _corpus_name, _figures
+from .learner import TrimMemory, _agree, _backwards, _check_dls, _check_dropouts, _check_tokenizer, _data, _figures
 from .loader import Documents, Tokenizer, _both_parts, _documents, _splitter, as_source, table_texts
 from .model import check_vocab, find_model, read_config, read_vocab
 from .network import NETWORK, build_net
@@ -135,11 +135,11 @@ def clas_dls(
     source, vocab = as_source(path), check_vocab(list(vocab), 'vocab')
     if table := isinstance(source, pd.DataFrame): source = _labelled_table(source, text_col, label_col)
     split = _both_parts(_clas_splitter(source, valid_pct, seed, valid))
-    how = dict(get_x=ColReader('place'), get_y=ColReader(label_col)) if table else dict(get_items=partial(_labelled_files, valid=valid), get_x=Transform(), get_y=FolderLabel())
+    how = dict(get_y=ColReader(label_col)) if table else dict(get_items=partial(_labelled_files, valid=valid), get_y=FolderLabel())
     block = TextBlock(Tokenizer(None, text_col, errors, n_workers), vocab=vocab, seq_len=seq_len)
     block.dl_type = ClasLoader
     items, label = (lambda o,i: o[label_col][i], str) if table else (lambda o,i: o[i], parent_label)
-    dsets = DataBlock(blocks=(block, CategoryBlock), splitter=_check_classes(split, items, label), **how).datasets(source)
+    dsets = DataBlock(blocks=(block, CategoryBlock), splitter=_check_classes(split, items, label), get_x=Transform(), **how).datasets(source)
     if len(dsets.train) < bs: raise ValueError(f'there are {len(dsets.train)} texts for training, fewer than the {bs} of a batch: lower bs, or give more texts')
     return dsets.dataloaders(path=source if isinstance(source, Path) else Path('.'), bs=bs, before_batch=Pad_Chunk(seq_len=seq_len))
 
@@ -246,8 +246,7 @@ def save_clas(
     "Write the classifier of `learn`, whole or not at all; `load_clas` reads it"
     if rank(): return Path(folder)
     about = dict(arch='AWD_LSTM', versions={p: version(p) for p in ('fastai', 'torch', 'spacy')},
-                 data=dict(name=_corpus_name(learn.dls), texts=len(learn.dls.train_ds), held_out=len(learn.dls.valid_ds)),
-                 recipe=getattr(learn, 'recipe', None), metrics=_figures(learn))
+                 data=_data(learn.dls, 'texts'), recipe=getattr(learn, 'recipe', None), metrics=_figures(learn))
     return write_clas(folder, classifier(learn), about)
 
 # %% ../nbs/07_classify.ipynb #33753b00

@@ -158,6 +158,7 @@ def main():
     try: several = _several()
     except ValueError as e: sys.exit(_complain(e) or 1)
     if several and os.environ.get('RANK', '0') != '0': _give_up_stdout() # of several processes the first one speaks
+    if hasattr(sys.stdout, 'reconfigure') and not sys.stdout.isatty(): sys.stdout.reconfigure(encoding='utf-8', errors=sys.stdout.errors) # what is piped into this command is read as that, too
     try:
         code = app(standalone_mode=False)
         print(end='', flush=True)
@@ -303,6 +304,7 @@ def train(
     """
     from imdb_lm.model import check_recipe, check_target
     target = check_target(out)
+    if target.exists() and any(target.iterdir()) and not dry_run: print(f'out: {out} holds a model already, which the new one will replace')
     if checkpoint and Path(os.path.realpath(checkpoint)).is_relative_to(target): raise ValueError(f'{checkpoint} is in the model folder {out}, which is written whole at the end: name a folder for checkpoints beside it')
     plan = _recipe(recipe, frozen_epochs=frozen_epochs, frozen_lr=frozen_lr, epochs=epochs, lr=lr)
     check_recipe(**{**_RECIPES['post'], **plan})
@@ -501,6 +503,13 @@ def _report(lm, texts, data, valid_pct, seed, text_col, folder):
     return res['figures']
 
 # %% ../nbs/08_cli.ipynb #2ad20812
+def _say_what_it_read(lm, data):
+    "A word where the model is judged by other texts than those that it has learned from"
+    from imdb_lm.card import _part
+    name = {'imdb': 'imdb', 'mini_reviews': 'mini'}.get(read := str(_part(lm.config, 'data').get('name')), read)
+    if name in ('None', 'a table', data, Path(data).resolve().name): return
+    print(f'imdb_lm: this model has learned from {name}, and is judged by {data}; --data names other texts', file=sys.stderr)
+
 def _show_figures(data, reviews, tokens, perplexity, stream_perplexity, bits_per_byte, accuracy, unknown, **more):
     _table(('reviews', f'{reviews:,}', f'{tokens:,} tokens of {data}'),
            ('perplexity', f'{perplexity:.2f}', 'each review from its beginning'), ('', f'{stream_perplexity:.2f}', 'as fastai computes it'),
@@ -530,6 +539,7 @@ def evaluate(
     if blind and (report or json): raise ValueError('--blind asks and gives a score, nothing else: leave --report and --json out')
     from imdb_lm.model import load_lm
     lm = load_lm(folder)
+    _say_what_it_read(lm, data)
     if report:
         from imdb_lm.report import check_report_folder
         check_report_folder(report)

@@ -89,7 +89,7 @@ class Logits:
     def __init__(self,
         features: Tensor, # (bs, seq_len, emb_sz)
         linear: torch.nn.Linear, # The projection onto the vocabulary
-    ): self.features, self.linear, self.best = features, linear, None
+    ): self.features, self.linear, self.best, self.stale = features, linear, None, False
 
     def cross_entropy(self,
         y: Tensor, # (bs, seq_len) int64, the next tokens
@@ -100,7 +100,8 @@ class Logits:
         return loss
 
     def full(self) -> Tensor: # (bs, seq_len, vocab)
-        "The logits after all"
+        "The logits after all; a RuntimeError where they are `stale`, since the weights have changed"
+        if self.stale: raise RuntimeError('the logits of a step are asked for after it, when the weights are others: read learn.pred before (in after_pred or after_loss), or make the learner with chunked=False')
         return self.linear(self.features.to(self.linear.weight.dtype)) # half precision ends before the metrics
 
     def argmax(self,
@@ -151,15 +152,30 @@ class ChunkedDecoder(LinearDecoder):
         self.decoder, self.output_dp, self.lazy = decoder.decoder, decoder.output_dp, False
 
     def forward(self, input):
-        lazy, self.lazy = self.lazy, False
+        lazy, self.lazy = self.lazy and _is_plain(self.decoder), False
         if not lazy: return super().forward(input)
         dropped = self.output_dp(input)
         return Logits(dropped, self.decoder), input, dropped
 
+def _is_plain(linear):
+    "Is it what it computes, so that nobody notices that it is not called?"
+    hooks = '_forward_hooks', '_forward_pre_hooks', '_backward_hooks', '_backward_pre_hooks'
+    return type(linear) is torch.nn.Linear and not any(getattr(linear, o) for o in hooks)
+
 class Chunked(Callback):
-    "Makes the decoder lazy for the batches of training and validation; predictions that are gathered stay whole"
+    "Makes the decoder lazy for the batches of training and validation; predictions that are gathered, or measured after the step, stay whole"
     order = -5
-    def before_batch(self): get_model(self.model)[1].lazy = len(self.yb) > 0 and not hasattr(self.learn, 'gather_preds')
+    def before_batch(self):
+        after_step = self.training and getattr(getattr(self.learn, 'recorder', None), 'train_metrics', False)
+        get_model(self.model)[1].lazy = len(self.yb) > 0 and not after_step and not hasattr(self.learn, 'gather_preds')
+
+    def after_step(self):
+        if isinstance(self.pred, Logits): self.pred.stale = True
+
+    def off(self):
+        "Of a batch that was called off"
+        get_model(self.model)[1].lazy = False
+    after_cancel_batch = after_cancel_train = after_cancel_validate = after_cancel_epoch = after_cancel_fit = off
 
 # %% ../nbs/04b_engine.ipynb #fe9707c4
 class FusedAdam(Optimizer):

@@ -143,15 +143,16 @@ def _one_token(word, lm):
     return tokens[0]
 
 # %% ../nbs/04_generate.ipynb #6eaca06a
-WORDS_BEFORE = 20 # After 60 no more reviews begin with a capital
+WORDS_BEFORE = 20 # With 60 no more reviews begin with a capital
 
 @torch.inference_mode()
 def read_prompt(
     lm: LanguageModel, # The model that reads
-    ids: Tensor, # (tokens,) int64, xxbos and the prompt; xxbos alone is the beginning of a review
+    ids: Tensor, # (tokens,) int64, xxbos, perhaps a label, and the prompt; where there is none, it is the beginning of a review
 ) -> tuple: # Features of the last token (1, emb_sz), and the state after it
     "Where the model is when it goes on with a prompt"
-    state = None if len(ids) > 1 else _after_a_review(lm, ids)
+    begins = len(ids) == 1 or lm.vocab[ids[-2]] == FLD # nothing stands behind xxbos, or behind a label
+    state = _after_a_review(lm, ids[:1]) if begins else None
     for piece in ids.split(1024): h, state = lm.net(piece[None], state)
     return h[:,-1], state
 

@@ -30,7 +30,7 @@ from .checks import check_number
 from .data import untar_wt103
 from .engine import Chunked, ChunkedDecoder, FusedAdam, LMLoss
 from .generate import Writing
-from .model import LanguageModel, read_config, read_vocab, write_model
+from .model import HUB, LanguageModel, read_config, read_vocab, write_model
 from .network import NETWORK, build_net, fastai_name
 from .pretrained import folder_weights, load_weights, read_pair
 from .processes import rank
@@ -84,7 +84,7 @@ def lm_learner(
     if 'pretrained_fnames' in kwargs: raise TypeError('lm_learner knows no pretrained_fnames: give the two files as pretrained=(pth, pkl)')
     _check_dls(dls, False, 'lm_dls')
     _check_dropouts(drop_mult, {**awd_lstm_lm_config, **(config or {})})
-    weights, old_vocab, sizes = _pretrained(pretrained, backwards)
+    weights, old_vocab, sizes, base = _pretrained(pretrained, backwards)
     if num_distrib() > 1:
         from imdb_lm.distributed import own_rows # needs Accelerate
         dls = own_rows(dls)
@@ -96,7 +96,7 @@ def lm_learner(
         learn.model[1], learn.loss_func = ChunkedDecoder(learn.model[1]), LMLoss()
         learn.add_cb(Chunked())
     if weights: load_weights(learn.model, weights, old_vocab, dls.vocab, pretrained)
-    learn.pretrained = bool(weights)
+    learn.pretrained, learn.base = bool(weights), base
     if learn.pretrained: learn.freeze()
     if dls.device.type == 'cuda': return learn.to_fp16()
     _say_once('No GPU: training in fp32.')
@@ -104,13 +104,14 @@ def lm_learner(
     return learn
 
 def _pretrained(pretrained, backwards):
-    "Weights, vocabulary and network sizes (as far as they are written down) that `pretrained` stands for"
-    if pretrained is False or pretrained is None: return None, None, {}
-    if pretrained is True or pretrained == 'wt103': return *read_pair(*untar_wt103(URLs.WT103_BWD if backwards else URLs.WT103_FWD)), {}
+    "Weights, vocabulary, network sizes (as far as they are written down) and origin of what `pretrained` stands for"
+    if pretrained is False or pretrained is None: return None, None, {}, []
+    if pretrained is True or pretrained == 'wt103': return *read_pair(*untar_wt103(URLs.WT103_BWD if backwards else URLs.WT103_FWD)), {}, [dict(name='wt103')]
     if isinstance(pretrained, (str, Path)):
         config, vocab = read_config(pretrained), read_vocab(pretrained)
-        return folder_weights(pretrained, config, vocab), vocab, {k: config[k] for k in NETWORK}
-    if isinstance(pretrained, (tuple, list)) and len(pretrained) == 2: return *read_pair(*pretrained), {}
+        name = pretrained if str(pretrained).startswith(HUB) else Path(pretrained).absolute().name
+        return folder_weights(pretrained, config, vocab), vocab, {k: config[k] for k in NETWORK}, [dict(name=name, data=config.get('data')), *(config.get('base') or [])]
+    if isinstance(pretrained, (tuple, list)) and len(pretrained) == 2: return *read_pair(*pretrained), {}, [dict(name=Path(pretrained[0]).name)]
     raise ValueError(f"pretrained={pretrained!r} cannot be: it is 'wt103', a model folder, 'starter', 'hf://OWNER/NAME', a (pth, pkl) pair of files, or False")
 
 def _agree(sizes, config, folder):
@@ -186,13 +187,16 @@ def save_lm(
                  tokenizer=dict(name='fastai WordTokenizer', rules=[f.__name__ for f in defaults.text_proc_rules],
                                 post_rules=[f.__name__ for f in defaults.text_postproc_rules]),
                  versions={p: version(p) for p in ('fastai', 'torch', 'spacy')},
-                 data=dict(name=_corpus_name(learn.dls), reviews=len(learn.dls.train_ds), held_out=len(learn.dls.valid_ds)),
-                 recipe=getattr(learn, 'recipe', None), metrics=_figures(learn))
+                 data=_data(learn.dls, 'reviews'), base=getattr(learn, 'base', []), recipe=getattr(learn, 'recipe', None), metrics=_figures(learn))
     write_model(folder, {fastai_name(n): p for n,p in lm.net.named_parameters()}, lm.vocab, {**lm.config, **about})
     write_card(folder)
     return Path(folder)
 
-def _corpus_name(dls): return 'a table' if isinstance(dls.train_ds.items, pd.DataFrame) else Path(dls.path).resolve().name
+def _data(dls, what):
+    "What a model folder tells of its texts; None where they are no longer there, as in a learner that was loaded"
+    if not len(dls.train_ds): return None
+    name = 'a table' if isinstance(dls.train_ds.items, pd.DataFrame) else Path(dls.path).resolve().name
+    return {'name': name, what: len(dls.train_ds), 'held_out': len(dls.valid_ds)}
 
 def _figures(learn):
     "The last row of the table of a training, as far as there are figures in it; None where nothing was trained"

@@ -198,7 +198,7 @@ class Tokenizer(core.Tokenizer):
     ) -> np.ndarray: # (items,) int64
         "The places of `items` in the corpus; None where one is not in it"
         if isinstance(items, pd.DataFrame): places = [o if isinstance(o, _Place) and o.of == self.key else None for o in items.get('place', [None])]
-        else: places = list(map(self.places.get, items))
+        else: places = [self.places.get(o) if isinstance(o, Path) else None for o in items]
         return None if self.corpus is None or None in places else np.array(places, np.int64)
 
     def get_lengths(self, items):

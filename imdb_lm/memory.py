@@ -8,7 +8,7 @@ __all__ = ['STEPS', 'PROC', 'CGROUP', 'out_of_memory', 'free_memory', 'largest_b
 # %% ../nbs/05b_memory.ipynb #1b0f98d4
 import gc, re
 from contextlib import contextmanager
-from copy import copy
+from copy import copy, deepcopy
 from numbers import Integral
 from pathlib import Path
 from traceback import clear_frames
@@ -20,6 +20,7 @@ from fastai.callback.rnn import ModelResetter, RNNCallback, RNNRegularizer
 from fastai.callback.training import GradientAccumulation
 from fastai.data.core import DataLoaders
 from fastai.learner import Learner
+from fastai.optimizer import OptimWrapper
 from fastai.text.learner import LMLearner
 from fastai.torch_core import get_model, no_random, num_distrib
 from fastcore.foundation import L
@@ -59,6 +60,8 @@ def _as_it_was(learn):
     "The network as it was afterwards, and all that is random"
     params = [p for p in learn.model.parameters() if isinstance(p, torch.nn.Parameter)]
     kept, training = [p.requires_grad for p in params], learn.model.training
+    shared = learn.opt_func if isinstance(learn.opt_func, OptimWrapper) else None # made already: the trial has no other
+    state = shared and deepcopy(shared.state_dict())
     try:
         with no_random(reproducible=False):
             for p in params: p.requires_grad_(True)
@@ -66,6 +69,7 @@ def _as_it_was(learn):
     finally:
         for p,was in zip(params, kept): p.requires_grad_(was)
         learn.model.train(training)
+        if shared: shared.load_state_dict(state)
         _let_go(learn)
 
 def _let_go(learn):

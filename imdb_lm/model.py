@@ -23,7 +23,7 @@ from safetensors import safe_open, SafetensorError
 from safetensors.torch import save_file
 
 from .checks import ABOVE_0, check_number, check_whole
-from .network import AWDLSTM, NETWORK, Int8LSTM, build_net, fastai_name, has_int8, to_int8
+from .network import AWDLSTM, NETWORK, Int8LSTM, build_net, check_finite, fastai_name, has_int8, to_int8
 from .tokens import BOS, PAD, UNK, tokenize
 
 # %% ../nbs/03_model.ipynb #4bff366e
@@ -52,7 +52,7 @@ class LanguageModel:
         return f'LanguageModel: AWD-LSTM {c["n_layers"]} x {c["n_hid"]}, {len(self.vocab):,} words, {self.net.n_params/1e6:.1f} M parameters, {self.precision}'
 
     def encode(self,
-        text: str, # Any text; '' is the beginning of a review
+        text: str, # Any text; '' is xxbos alone
     ) -> Tensor: # (tokens,) int64, the first one xxbos, unknown words as xxunk
         "The ids of `text`"
         return self.numericalize(tokenize([text])[0])
@@ -84,7 +84,7 @@ class LanguageModel:
 @patch
 @torch.inference_mode()
 def next_word(self: LanguageModel,
-    prompt: str = '', # The text so far; '' is the beginning of a review
+    prompt: str = '', # The text so far; '' is xxbos after a state of zeros, as fastai's `predict` has it (`generate` begins behind another review)
 ) -> Tensor: # (vocab,) float32, adds up to 1
     "The probability of each word to come next after `prompt`"
     h, _ = self.net(self.encode(prompt)[None])
@@ -246,6 +246,7 @@ def write_model(
     "Write a model folder, whole or not at all"
     target, vocab = check_target(folder, config.get('kind', KIND)), check_vocab(vocab, 'the vocabulary')
     weights = _fitting(weights, _check_config(config, 'the configuration'), len(vocab)) | (head or {})
+    for o in weights.values(): check_finite(o) # else the folder's older model would be lost for it
     target.parent.mkdir(parents=True, exist_ok=True)
     tmp = Path(tempfile.mkdtemp(prefix=f'.{target.name}.', dir=target.parent))
     try:

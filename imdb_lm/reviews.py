@@ -28,6 +28,7 @@ def check_out(
     if out.exists() and not out.is_file(): raise OSError(f'{out} is a pipe or a device: name a plain file for the reviews')
     if out.exists() and not resume: raise FileExistsError(f'{out} is there already: continue it with resume=True (--resume), or name another file')
     if not out.absolute().parent.is_dir(): raise FileNotFoundError(f'{out.parent} is not there: make the folder for the reviews first')
+    if not os.access(out if out.exists() else out.absolute().parent, os.W_OK): raise PermissionError(f'{out} cannot be written: name a file elsewhere')
     return out
 
 def _lines(out):

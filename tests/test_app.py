@@ -402,6 +402,12 @@ def test_no_mark_is_offered():
     assert 'I' in [*likely][:3] and not [o for o in likely if o.startswith('xx')]
 
 
+def test_the_first_word_is_found_by_tab():
+    "It is not the first piece where that is the end of a paragraph"
+    page = app.show_reviews([['This is good.', '\n\n', 'Then', ' it', ' ends', '.']])
+    assert re.findall(r'tabindex="(-?\d)">(\w+)', page)[:2] == [('0', 'Then'), ('-1', 'it')]
+
+
 def test_where_it_cannot_be(model_folder, tmp_path):
     with socket.create_server(('127.0.0.1', 0)) as taken:
         with pytest.raises(OSError, match='stop what runs there, or give another port'): app.launch([model_folder], port=taken.getsockname()[1])

@@ -1,5 +1,6 @@
 """The model card: whatever the configuration and the report say, it is a page, and its commands can be typed."""
 import json
+import re
 import shlex
 import shutil
 from pathlib import Path
@@ -21,7 +22,7 @@ def report(tmp_path, content):
     return tmp_path
 
 
-@pytest.mark.parametrize('part', ['versions', 'data', 'recipe', 'metrics', 'dropouts'])
+@pytest.mark.parametrize('part', ['versions', 'data', 'recipe', 'metrics', 'dropouts', 'base'])
 @pytest.mark.parametrize('value', [5, 'x', [1], {}, None, {'name': 3}, {'reviews': 'many', 'held_out': None}, {'frozen_epochs': 1}, {'perplexity': 'x'}, {'perplexity': 9.}])
 def test_whatever_the_configuration_says(lm, part, value):
     page = model_card(LanguageModel(lm.net, lm.vocab, {**lm.config, part: value}), 'm')
@@ -61,6 +62,20 @@ def test_only_the_card_is_added(folder):
     write_card(str(folder))
     assert sorted(o.name for o in folder.iterdir()) == sorted([*FILES, 'README.md'])
     assert 'an old card' not in (folder/'README.md').read_text(encoding='utf-8')
+
+
+def test_where_the_weights_come_from(lm):
+    "Each model before, and the conditions of IMDb, which stay"
+    base = [dict(name='hf://me/first', data=dict(name='recipes')), dict(name='starter', data=dict(name='imdb', reviews=90_000, held_out=10_000)), dict(name='wt103')]
+    card = model_card(LanguageModel(lm.net, lm.vocab, {**lm.config, 'data': dict(name='mine', reviews=9, held_out=1), 'base': base}), 'm')
+    assert re.search('called `mine`.*were those of `hf://me/first`. Its texts are called `recipes`.*those of `starter`. Movie reviews of IMDb.*for research.*those of `wt103`', card, re.S)
+    assert 'IMDb' not in model_card(lm, 'm')
+
+
+@pytest.mark.parametrize('pretrained', [True, False])
+def test_what_was_frozen(lm, pretrained):
+    recipe = dict(frozen_epochs=1, frozen_lr=.02, epochs=1, lr=.002, pretrained=pretrained)
+    assert ('the last layer frozen' in model_card(LanguageModel(lm.net, lm.vocab, {**lm.config, 'recipe': recipe}), 'm')) == pretrained
 
 
 def test_a_full_disk_leaves_the_old_card_and_nothing_beside_it(folder, monkeypatch):

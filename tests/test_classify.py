@@ -101,6 +101,17 @@ def test_an_epoch_may_begin_anywhere(dls, num_workers):
         assert [x.tolist() for x,_ in dl] == whole[dl.first:]
 
 
+def test_other_rows_of_a_table(table, vocab):
+    "As stock has them: with labels, without, and one alone"
+    dls = clas_dls(table, vocab, bs=4, seq_len=24, text_col='review', label_col='opinion', valid='held')
+    some = table.iloc[:9]
+    texts = [dls.test_dl([o]).dataset[0][0].tolist() for o in some.review]
+    for rows in some, some[['review']]: assert [o[0].tolist() for o in dls.test_dl(rows).dataset] == texts
+    labelled = dls.test_dl(some, with_labels=True).dataset
+    assert [dls.vocab[1][y] for _,y in labelled] == some.opinion.tolist() and [x.tolist() for x,_ in labelled] == texts
+    assert dls.test_dl([some.iloc[3]]).dataset[0][0].tolist() == texts[3]
+
+
 def test_training_is_stocks(corpus, vocab, lm_learn, tmp_path):
     folder = shutil.copytree(corpus, tmp_path/'imdb')
     lm_learn.path = tmp_path

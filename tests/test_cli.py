@@ -196,6 +196,9 @@ def test_train_again_is_the_same(trained, corpus, typed):
     assert [o.read_bytes() for o in (Path('again')/'vocab.json', trained[1]/'my'/'model'/'vocab.json')] == [Path('again/vocab.json').read_bytes()]*2
     a, b = (load_lm(o) for o in ('again', trained[1]/'my'/'model'))
     torch.testing.assert_close(a.next_word('The movie'), b.next_word('The movie'), atol=1e-3, rtol=0)
+    assert 'already' not in out
+    rc, out, err = typed('train', '--data', corpus, '--out', 'again', *SMALL)
+    assert rc == 0 and 'out: again holds a model already, which the new one will replace' in out
 
 
 def test_dry_run_writes_nothing(typed, corpus, tmp_path):
@@ -213,6 +216,8 @@ def test_train_goes_on_from_a_folder(typed, corpus, trained):
     before = float(re.search(r'before training: perplexity ([\d.]+)', out)[1])
     assert before == pytest.approx(load_lm(model).config['metrics']['perplexity'], rel=.05)
     assert f'pretrained: {model}' in out
+    assert json.loads(Path('next/config.json').read_text())['base'] == [dict(name=model.name, data=load_lm(model).config['data'])]
+    assert f'those of `{model.name}`' in Path('next/README.md').read_text()
     assert sorted(o.name for o in Path('next').iterdir()) == sorted([*FILES, 'README.md', 'history.csv'])
 
 
@@ -767,6 +772,12 @@ def test_ctrl_c_while_training(typed, corpus, monkeypatch):
 
 # ---- evaluate, convert
 
+def test_what_goes_through_a_pipe_is_utf_8(model_folder):
+    "On Windows, say, where other things go to a terminal"
+    got = subprocess.run([COMMAND, 'generate', 'Café 😀', '--model', model_folder, '--n-words', '1'], capture_output=True, env={**os.environ, 'PYTHONIOENCODING': 'cp1252'})
+    assert (got.returncode, got.stderr) == (0, b'') and got.stdout.decode().startswith('Café 😀')
+
+
 def test_evaluate(typed, trained, corpus):
     model = trained[1]/'my'/'model'
     rc, out, err = typed('evaluate', model, '--data', corpus)
@@ -775,6 +786,10 @@ def test_evaluate(typed, trained, corpus):
                  r'unknown +[\d.]+%'): assert re.search(f'(?m)^{line}', out), (line, out)
     rc, out, err = typed('evaluate', model, '--data', corpus, '--json')
     report = json.loads(out)
+    assert err == ''
+    shutil.copytree(corpus, 'others')
+    rc, out, err = typed('evaluate', model, '--data', 'others')
+    assert rc == 0 and re.fullmatch(f'imdb_lm: this model has learned from {corpus.name}, and is judged by others; --data names other texts\n', err)
     held_out = loader.held_out_texts(corpus)
     assert report['reviews'] == 3 and report['perplexity'] == pytest.approx(load_lm(model).perplexity(held_out))
     assert json.loads(typed('evaluate', model, '--data', corpus, '--valid-pct', 1, '--json')[1])['reviews'] == 30

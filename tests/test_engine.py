@@ -5,7 +5,7 @@ from functools import partial
 import pytest
 import torch
 import torch.nn.functional as F
-from fastai.callback.core import Callback, CancelBatchException
+from fastai.callback.core import Callback, CancelBatchException, CancelEpochException, CancelFitException, CancelTrainException
 from fastai.losses import CrossEntropyLossFlat
 from fastai.metrics import Perplexity, accuracy, top_k_accuracy
 from fastai.optimizer import Adam
@@ -225,14 +225,65 @@ def test_metrics_that_ask_for_more(reviews):
     with ours.no_bar(), stock.no_bar(): close(torch.tensor(list(ours.validate())), torch.tensor(list(stock.validate())), 1e-5)
 
 
-@pytest.mark.parametrize('stage', ['train', 'valid'])
-def test_metrics_in_half_precision(reviews, stage):
+def test_metrics_in_half_precision(reviews):
     "The LSTMs give bf16, as under autocast on a GPU, and the weights are fp32"
-    _, ours = learners(reviews, metrics=[accuracy, top_k_accuracy])
+    stock, ours = learners(reviews, metrics=[accuracy, top_k_accuracy])
     ours.model[0].register_forward_hook(lambda enc, args, out: out.bfloat16())
-    ours.recorder.train_metrics = stage == 'train'
-    fit(ours)
-    assert all(0 <= o <= 1 for o in ours.recorder.values[-1][-2:])
+    with ours.no_bar(), stock.no_bar(): close(torch.tensor(list(ours.validate())), torch.tensor(list(stock.validate())), 0.02)
+
+
+def test_metrics_of_training(reviews):
+    "fastai takes them after the step, from what was predicted before it"
+    both = learners(reviews, metrics=[accuracy, top_k_accuracy])
+    for learn in both:
+        learn.recorder.train_metrics = True
+        set_seed(4)
+        with learn.no_bar(), learn.no_logging(): learn.fit(1, .1)
+    want, got = (list(o.recorder.values[-1]) for o in both)
+    assert len(want) == 6
+    close(torch.tensor(got), torch.tensor(want), 1e-4)
+
+
+def test_logits_that_are_gone(reviews):
+    "They are stock's until the weights change; then they are refused, not made of other weights"
+    class Look(Callback):
+        seen = None
+        def after_loss(self): self.seen = self.seen or self.pred.sum().item()
+        def after_batch(self):
+            if self.training: self.pred.sum()
+    stock, ours = learners(reviews)
+    for learn in stock, ours: learn.add_cb(Look())
+    fit(stock)
+    with pytest.raises(RuntimeError, match='the logits of a step are asked for after it.*chunked=False'): fit(ours)
+    assert ours.look.seen == pytest.approx(stock.look.seen, rel=1e-4)
+
+
+def test_a_decoder_that_is_watched_or_another_one(reviews):
+    "Hooks are called, and what is no plain `Linear` computes what it computes"
+    class Doubled(torch.nn.Linear):
+        def forward(self, x): return 2*super().forward(x)
+    stock, ours = learners(reviews)
+    for learn in stock, ours:
+        learn.shapes = []
+        learn.hook = learn.model[1].decoder.register_forward_hook(lambda m, x, out, learn=learn: learn.shapes.append(tuple(out.shape)))
+    with ours.no_bar(), stock.no_bar():
+        close(torch.tensor(list(ours.validate())), torch.tensor(list(stock.validate())))
+        assert ours.shapes == stock.shapes != []
+        for learn in stock, ours:
+            learn.hook.remove()
+            learn.model[1].decoder.__class__ = Doubled
+        close(torch.tensor(list(ours.validate())), torch.tensor(list(stock.validate())))
+
+
+@pytest.mark.parametrize('error', [CancelTrainException, CancelEpochException, CancelFitException])
+def test_a_batch_that_is_called_off_leaves_a_network_as_it_was(reviews, error):
+    class CallOff(Callback):
+        order = 50
+        def before_batch(self):
+            if self.training: raise error
+    _, ours = learners(reviews)
+    with ours.no_bar(), ours.no_logging(): ours.fit(1, cbs=CallOff())
+    with torch.no_grad(): assert isinstance(ours.model(torch.randint(0, 50, (2, 3)))[0], torch.Tensor)
 
 
 def test_a_batch_that_is_broken_off_leaves_a_network_as_it_was(reviews):
@@ -271,11 +322,12 @@ def test_logits_are_never_whole(reviews, monkeypatch):
 
 
 class Dtypes(Callback):
-    "What the layers of a network compute in"
+    "What the layers of a network compute in; a `Linear` that is watched is not in pieces"
+    def __init__(self, *kinds): self.kinds = kinds
     def before_fit(self):
         self.seen = {}
         def note(layer, args, out): self.seen[type(layer)] = (out[0] if isinstance(out, tuple) else out).dtype
-        self.hooks = [layer.register_forward_hook(note) for layer in self.model.modules() if isinstance(layer, (torch.nn.LSTM, torch.nn.Linear))]
+        self.hooks = [layer.register_forward_hook(note) for layer in self.model.modules() if isinstance(layer, self.kinds)]
     def after_backward(self): self.seen['gradients'] = {p.grad.dtype for p in self.model.parameters() if p.grad is not None}
     def after_fit(self): [o.remove() for o in self.hooks]
 
@@ -290,7 +342,7 @@ def test_bf16_on_a_cpu(reviews, monkeypatch, chunked):
         set_seed(4)
         with learn.no_bar(), learn.no_logging(): learn.fit_one_cycle(2, 1e-2, cbs=cbs)
         return learn
-    low, full = Dtypes(), Dtypes()
+    low, full = (Dtypes(torch.nn.LSTM, *[torch.nn.Linear]*(not chunked)) for _ in range(2))
     has_bf16 = torch.ops.mkldnn._is_mkldnn_bf16_supported() # without it only torch's own LSTM runs, and that in fp32
     with torch.backends.mkldnn.flags(enabled=has_bf16): a, b = train([BF16(), low]), train([full])
     if has_bf16: assert low.seen[torch.nn.LSTM] == torch.bfloat16

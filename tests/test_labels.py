@@ -6,10 +6,12 @@ from functools import partial
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from fastai.text.all import awd_lstm_lm_config, set_seed, tokenize_df
 
 import command
 from imdb_lm.data import read_review, review_files
+from imdb_lm.generate import read_prompt
 from imdb_lm.labels import UNMARKED, as_label, chosen_label, column_labels, file_stars, known_labels, mark, mark_all
 from imdb_lm.learner import language_model, lm_learner, save_lm
 from imdb_lm.loader import lm_dls
@@ -102,6 +104,20 @@ def test_guidance(learn, others):
         return ' '.join(['a', *tokens])
     guided = {o: lm.generate('a', label='pos', temperature=0, n_words=8, stop=False, raw=True, guidance_scale=o)[0] for o in (1, 2, 3, 90)}
     assert guided == {o: by_hand(o) for o in guided}
+
+def test_guidance_where_there_is_no_prompt(learn):
+    "A label without an opposite is held against none: both begin behind a review, or only the beginnings would be compared"
+    lm = language_model(learn)
+    lm.config['label'] = lm.config['label'] | dict(values=['neg', 'pos', 'mixed'])
+    def first(text): return lm.net.decoder(read_prompt(lm, lm.encode(text))[0]).log_softmax(1)[0]
+    with torch.inference_mode():
+        against, marked = first(''), first(mark('', 'pos'))
+        scores = (against + 3*(marked - against)).masked_fill(marked < marked.max() + math.log(0.01), -math.inf)
+        scores[[lm.o2i['xxunk'], lm.o2i['xxfld']]] = -math.inf
+        cold = lm.next_word(mark('', 'pos')).log()
+    assert (marked - cold).abs().max() > 1e-3
+    assert lm.generate('', label='pos', temperature=0, n_words=1, stop=False, raw=True, guidance_scale=3) == [lm.vocab[scores.argmax()]]
+
 
 def test_guidance_of_some(learn):
     asked = dict(n=9, n_words=12, seed=1)

@@ -327,6 +327,8 @@ def test_a_learner_that_was_loaded(make, reviews, tmp_path):
     make().export(tmp_path/'learn.pkl')
     learn = load_learner(tmp_path/'learn.pkl')
     for kwargs in ({}, dict(checkpoint=tmp_path/'run')): refuses(lambda: learn.fit_two_stage(1, epochs=1, **kwargs), 'there is not a batch to train on: .* learn.dls = lm_dls')
+    config = json.loads((save_lm(learn, tmp_path/'model')/'config.json').read_text())
+    assert config['data'] is None and ' 0 reviews' not in (tmp_path/'model'/'README.md').read_text()
     learn.dls = lm_dls(reviews[:30], bs=8, seq_len=40, vocab=list(learn.dls.vocab))
     with quiet(learn): assert len(learn.fit_two_stage(1, epochs=1)) == 2
 

@@ -12,7 +12,7 @@ from fastai.callback.fp16 import MixedPrecision
 from fastai.callback.training import GradientAccumulation
 from fastai.data.core import DataLoaders
 from fastai.data.load import DataLoader
-from fastai.optimizer import SGD
+from fastai.optimizer import SGD, OptimWrapper
 from fastai.text.all import set_seed
 from fastai.text.models.awdlstm import awd_lstm_lm_config
 
@@ -103,6 +103,16 @@ def test_asking_a_learner_that_has_trained(reviews):
     assert largest_bs(learn) == 8
     assert same(learn.model.state_dict(), weights) and learn.recorder.losses == losses and len(learn.history) == 2
     for a,b in zip(state['state'], learn.opt.state_dict()['state']): assert a.keys() == b.keys() and all(torch.equal(torch.as_tensor(a[k]), torch.as_tensor(b[k])) for k in a)
+
+
+def test_asking_a_learner_with_an_optimizer_that_is_made(reviews):
+    "The trial has to use it, and leaves its averages and its weight decay as they were"
+    learn = learner(reviews)
+    learn.opt_func = OptimWrapper([p for p in learn.model.parameters() if isinstance(p, torch.nn.Parameter)], torch.optim.AdamW, lr=.1, weight_decay=.1)
+    with learn.no_bar(), learn.no_logging(): learn.fit(1, 1e-3)
+    before = deepcopy(learn.opt_func.state_dict())
+    assert largest_bs(learn) == 8
+    torch.testing.assert_close(learn.opt_func.state_dict(), before, rtol=0, atol=0)
 
 
 def test_the_whole_network_is_tried(reviews, model_folder):

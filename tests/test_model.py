@@ -348,6 +348,15 @@ def test_other_things_are_never_replaced(tmp_path, words, config, weights, names
     assert sorted(o.name for o in (tmp_path/'m').iterdir()) == sorted(names)
 
 
+def test_weights_that_are_no_numbers_replace_no_model(tmp_path, words, config, weights):
+    folder = write_model(tmp_path/'m', weights, words, config)
+    before = model_hash(folder)
+    name = next(iter(weights))
+    with pytest.raises(ValueError, match='weights that are no finite numbers') as e: write_model(folder, {**weights, name: weights[name]*float('nan')}, words, config)
+    one_sentence(e)
+    assert model_hash(folder) == before and [o.name for o in tmp_path.iterdir()] == ['m']
+
+
 def test_what_file_managers_leave_is_no_obstacle(tmp_path, words, config, weights):
     write_model(tmp_path/'m', weights, words, config)
     for o in '.DS_Store', 'Thumbs.db': (tmp_path/'m'/o).write_text('a view')
