@@ -13,6 +13,8 @@ setup(
     long_description=open('README.md', encoding='utf-8').read(),
     long_description_content_type='text/markdown',
     keywords=cfg['keywords'],
+    url=f"https://github.com/{cfg['user']}/{cfg['repo']}",
+    classifiers=['Development Status :: 4 - Beta', 'Programming Language :: Python :: 3', 'Topic :: Scientific/Engineering :: Artificial Intelligence'],
     author=cfg['author'],
     author_email=cfg['author_email'],
     license='Apache-2.0',

@@ -31,7 +31,7 @@ def _scalar(dtype, content):
 _OPTIMIZER = [L, type(np.dtype('f8')), (_dtype, 'numpy.dtype'), (_scalar, 'numpy.core.multiarray.scalar'), (_scalar, 'numpy._core.multiarray.scalar')]
 
 class _PlainUnpickler(pickle._Unpickler): # the one in Python: that in C keeps room for as many things as the file says
-    def find_class(self, module, name): raise ValueError(f'it wants to run {module}.{name}')
+    def find_class(self, module, name): raise ValueError(f'it wants to run {f"{module}.{name}":.100}')
 
 def plain_weights(
     file: Path, # Written by `torch.save`

@@ -48,13 +48,15 @@ def _lacking(lacking, token):
     return 2 if not lacking and token in (TK_REP, TK_WREP) else 0
 
 # %% ../nbs/03a_text.ipynb #e6c3fe3f
-_left  = re.compile(r"^([.,!?;:%)\]}…]+|['’](s|m|d|re|ve|ll|em)|n['’]t|’)$", re.I) # sticks to the token before
+_left  = re.compile(r"^((?![:;]-?\)$)[.,!?;:%)\]}…]+|['’](s|m|d|re|ve|ll)|n['’]t|’)$", re.I) # sticks to the token before; not a smiley, nor 'em
 _contraction = re.compile(r"^(['’](s|m|d|re|ve|ll|em)|n['’]t)$", re.I)
-_right = re.compile(r"^[(\[{$£#`]+$")                                           # sticks to the token after
+_right = re.compile(r"^[(\[{$£€¥#`]+$")                                         # sticks to the token after
 _both  = re.compile(r"^[-/–]$")                                                 # sticks to both
 _split = {('can','not'), ('gon','na'), ('got','ta'), ("c'm",'on'), ('i','m'), ('i','ve'),
           *((o,'nt') for o in 'do does did is was ca could wo would are have were has should had ai sha'.split()),
-          *((o,'s') for o in 'that what who where when how why there he she it let'.split())}
+          *((o,'s') for o in 'that what who where when how why there he she it let'.split()),
+          *((o,'re') for o in ('you', 'they')), *((o,'ve') for o in 'you they we would could should might must'.split()),
+          *((o,'ll') for o in 'you they it that there who'.split())}
 
 def _glued(a, b):
     "Does no space stand between the tokens `a` and `b`?"
@@ -103,14 +105,17 @@ def _place(self: Detokenizer, word, after):
         if '\n' in word: self.last, self.opened, self.open = '', False, set()
         return word if '\n' in word else ''
     glued = not self.last or self.opened or _glued(self.last, word)
-    if word in _QUOTES: glued = self._quote(word) or glued
+    if word in _QUOTES: glued = self._quote(word, after) or glued
     else: word, self.opened = self._cased(word, glued, after), False
     self.last = word
     return word if glued else ' ' + word
 
 @patch
-def _quote(self: Detokenizer, word):
+def _quote(self: Detokenizer, word, after):
     "Does this quotation mark close? If not it opens"
+    if word == "'" and after[:1].isdigit() and word not in self.open: # of a decade: the '70s
+        self.opened = True
+        return False
     closes = word in self.open or word == "'" and self.last[-1:] == 's' and self.last.lower() not in _NO_PLURALS
     self.opened = not closes
     (self.open.discard if closes else self.open.add)(word)
