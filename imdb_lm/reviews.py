@@ -63,6 +63,7 @@ def _held(out, mode):
     with open(out, mode, encoding='utf-8') as f:
         try: lock(f)
         except BlockingIOError: raise RuntimeError(f'another process is writing to {out}: wait for its end, or name another file') from None
+        if mode == 'x' and os.fstat(f.fileno()).st_size: raise RuntimeError(f'another process wrote to {out} in the moment in which it was made: go on with resume=True (--resume), or name another file')
         yield f
 
 # %% ../nbs/04a_reviews.ipynb #f02287a3

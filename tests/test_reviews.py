@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 
 import command
+from imdb_lm import reviews
 from imdb_lm.generate import Writing
 from imdb_lm.reviews import write_reviews
 
@@ -137,11 +138,23 @@ def test_killed_at_any_time(tmp_path, model_folder):
     assert [o['text'] for o in lines] == load_lm(model_folder).generate('the movie', n=3000, seed=1, n_words=30, stop=False)
 
 
+def test_a_file_that_another_one_wrote_before_it_was_held(tmp_path, lm, monkeypatch):
+    "Between the making of a file and its lock there is a moment"
+    held = reviews.lock
+    def late(f):
+        (tmp_path/'r.jsonl').write_text('a review\n')
+        held(f)
+    monkeypatch.setattr(reviews, 'lock', late)
+    with pytest.raises(RuntimeError, match='another process wrote to .*r.jsonl in the moment in which it was made: go on with resume=True'):
+        write_reviews(lm, tmp_path/'r.jsonl', 'the movie', 'a model', n_words=3, seed=1)
+    assert (tmp_path/'r.jsonl').read_text() == 'a review\n'
+
+
 def test_two_processes_and_one_file(tmp_path, model_folder):
     "The second one is refused, and the file is as if it had not been there"
     args = ['generate', 'the movie', '--model', model_folder, '--n', '600', '--seed', '1', '--n-words', '30', '--no-stop', '--out', 'r.jsonl', '--resume']
     first = subprocess.Popen([COMMAND, *args], cwd=tmp_path, stderr=subprocess.DEVNULL)
-    while first.poll() is None and not (tmp_path/'r.jsonl').exists(): time.sleep(.02)
+    while first.poll() is None and not ((tmp_path/'r.jsonl').exists() and (tmp_path/'r.jsonl').stat().st_size): time.sleep(.02) # held, not only made
     first.send_signal(signal.SIGSTOP)
     second = command.run(*args, cwd=tmp_path)
     first.send_signal(signal.SIGCONT)
