@@ -126,20 +126,18 @@ def epoch_seconds(learn, steps=40):
 
 
 def starter(pack, out, minutes):
-    "The rounds of benchmarks/starter.py, the last one with as many epochs as there is time for; each comes home when it is done"
+    "The rounds of benchmarks/starter.py, of all reviews, the last one with as many epochs as there is time for; each comes home when it is done"
     import pandas as pd
     import starter as s
     from imdb_lm.model import load_lm, shrink_model
     begun, work, before, seconds = time.monotonic(), Path(tempfile.mkdtemp()), None, None
     if TINY: s.CONFIG.update(emb_sz=16, n_hid=24)
-    corpus = partial(packed_dls, pack, label='stars', **s.BATCHES)
+    corpus = partial(packed_dls, pack, **s.LOADER)
     for number in range(1, len(s.ROUNDS) + 1):
-        epochs, lr, seq_len = s.ROUNDS[number - 1]
         start = time.monotonic()
-        if number > 1 and not TINY: epochs = int((minutes*60 - (start - begun))/seconds)
+        epochs = 1 if number == 1 or TINY else int((minutes*60 - (start - begun))/seconds)
         if epochs < 1: break
-        s.ROUNDS[number - 1] = epochs, lr, seq_len
-        before = s.train(work, corpus, number, before)
+        before = s.train(work, number, before, corpus, epochs)
         seconds = (time.monotonic() - start)/epochs
         home = Path(tempfile.mkdtemp())
         for i in range(1, number + 1):

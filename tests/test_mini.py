@@ -5,7 +5,7 @@ import pytest
 from imdb_lm import mini
 from imdb_lm.mini import Writer, mini_grammar, mini_reviews, mini_texts, parse_grammar, review_words, tidy, write_review
 
-DIGEST = 'a60ea03b2ff5076ebd1b7b775978efd9224764ef6f9154e2ecc81dfe76a895a7'
+DIGEST = 'a555fc4ad07ca7ff2760e05601f0533b29e69c99c2abae5eabd1b41dc81b3792'
 COUNTS = {'train/pos': 250, 'train/neg': 250, 'test/pos': 250, 'test/neg': 250, 'unsup': 1000}
 
 def digest(path):
@@ -125,6 +125,9 @@ def test_tokens_and_vocabulary(reviews):
 def test_prompts_have_many_continuations(reviews, start):
     follow = [m[1] for text in reviews.values() for m in re.finditer(start + '(.{30})', text)]
     assert len(follow) >= 80 and len(set(follow)) >= 60
+
+def test_no_noun_has_two_articles(reviews):
+    assert not [m[0] for text in reviews.values() for m in re.finditer(r'\b(an?|the|my|your|his|her|our|their) (an?|the) \w+', text, re.I)]
 
 def test_sentences_vary(reviews):
     sentences = [s for text in reviews.values() for s in re.split(r'(?<=[.!?])\s+|<br /><br />', text)]
