@@ -50,24 +50,26 @@ def _probs(lm, h, state):
     return logits.softmax(-1), state
 
 @torch.inference_mode()
-def _after(lm, tokens):
-    "The probabilities of the token after `tokens`, (vocab,), and the state there"
-    return _probs(lm, *read_prompt(lm, lm.numericalize(tokens)))
+def _after(lm, prompt, new):
+    "The probabilities of the token after the tokens of a prompt and those that were added, (vocab,), and the state there"
+    h, state = read_prompt(lm, lm.numericalize(prompt))
+    return _go_on(lm, new, state) if new else _probs(lm, h, state)
 
 @torch.inference_mode()
-def _go_on(lm, token, state):
-    h, state = lm.net(lm.numericalize([token])[None], state)
+def _go_on(lm, tokens, state):
+    h, state = lm.net(lm.numericalize(tokens)[None], state)
     return _probs(lm, h[:,-1], state)
 
 def likely_words(
     lm: LanguageModel, # The model
-    tokens: list, # What was written so far, list of str: xxbos, a label and the prompt, if there are any, and what came after
+    prompt: list, # Its tokens, list of str: xxbos, then a label and the prompt, if there are any
+    new: list = (), # What was written after it, list of str
     k: int = 5, # How many
 ) -> list: # k pairs, the likeliest first: the word as the reader would see it, its probability
     "The words that `lm` would go on with"
-    found, (first, state) = Counter(), _after(lm, tokens)
+    found, (first, state), tokens = Counter(), _after(lm, prompt, new), [*prompt, *new]
     for marks in ([], *([o] for o in (TK_MAJ, TK_UP) if o in lm.o2i)):
-        probs = first[lm.numericalize(marks)]*_go_on(lm, *marks, state)[0] if marks else first
+        probs = first[lm.numericalize(marks)]*_go_on(lm, marks, state)[0] if marks else first
         best = probs.topk(min(k + len(UNSEEN), len(lm.vocab)))
         for p,i in zip(best.values.tolist(), best.indices.tolist()):
             if lm.vocab[i] not in UNSEEN: found[_word(tokens, [*marks, lm.vocab[i]])] += p
@@ -76,14 +78,15 @@ def likely_words(
 # %% ../nbs/09_app.ipynb #fa1772c8
 def word_odds(
     lm: LanguageModel, # The model
-    tokens: list, # As for `likely_words`
+    prompt: list, # As for `likely_words`
+    new: list, # What was written between the prompt and the word, list of str
     word: list, # The word's own tokens, list of str
 ) -> float: # Its probability
     "How likely a word was"
-    (probs, state), res = _after(lm, tokens), 1.
+    (probs, state), res = _after(lm, prompt, new), 1.
     for o in word:
         res *= float(probs[lm.numericalize([o])])
-        probs, state = _go_on(lm, o, state)
+        probs, state = _go_on(lm, [o], state)
     return res
 
 # %% ../nbs/09_app.ipynb #cc35cfe6
@@ -159,7 +162,7 @@ def _messages():
     try: yield
     except OSError as e:
         print(f'imdb_lm: {e}', file=sys.stderr)
-        raise gr.Error('this model cannot be read now: who runs the page has been told why', print_exception=False) from None
+        raise gr.Error('this model cannot be read now: the person who runs the page has been told why', print_exception=False) from None
     except (ValueError, TypeError, RuntimeError, MemoryError) as e: raise gr.Error(escape(str(e), quote=False), print_exception=False) from None
 
 def write(
@@ -290,9 +293,9 @@ def _on_word(models):
             lm = get_lm(models[name])
             new = [lm.vocab[o] for o in new]
             start, end = piece_ends(prompt, new)[i-1:i+1]
-            before = tokenize([mark(prompt, None if label == 'any' else label)])[0] + new[:start]
-            return gr.update(value=dict(likely_words(lm, before)), visible=True,
-                             label=f'Instead of “{word.strip()}” ({word_odds(lm, before, new[start:end]):.1%}) the likeliest were')
+            before = tokenize([mark(prompt, None if label == 'any' else label)])[0], new[:start]
+            return gr.update(value=dict(likely_words(lm, *before)), visible=True,
+                             label=f'Instead of “{word.strip()}” ({word_odds(lm, *before, new[start:end]):.1%}) the likeliest were')
     return run
 
 def _on_model(models):
@@ -370,13 +373,13 @@ class Guard:
 # %% ../nbs/09_app.ipynb #926ed896
 def _check_port(host, port):
     "Can the page be there?"
-    if not 0 < port < 2**16: raise ValueError(f'port={port!r} cannot be: it is a whole number from 1 to 65535')
+    if not 0 < port < 2**16: raise ValueError(f'port={port!r} cannot be: it must be a whole number from 1 to 65535')
     try:
-        family,*_,address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        with socket.socket(family) as s:
+        address = socket.getaddrinfo(host or None, port, socket.AF_INET, socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0][-1] # Gradio knows no IPv6
+        with socket.socket() as s:
             s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             s.bind(address)
-    except OSError as e: raise OSError(f'the page cannot be at {host}:{port} ({e}): stop what runs there, or give another port') from None
+    except (OSError, UnicodeError) as e: raise OSError(f'the page cannot be at {host}:{port} ({e}): stop what runs there, or give another host or port') from None
 
 def _theme():
     "Gradio's own look, with the reader's fonts and more contrast"

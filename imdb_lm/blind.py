@@ -92,5 +92,5 @@ def tell_score(
     "The score, and which guesses were wrong"
     if not res['n']: return 'No guess was made.'
     wrong = [f'{i} was {"real" if o.real else "generated"}' for i,(o,g) in enumerate(zip(shown, res['guesses']), 1) if o.real != g]
-    return (f'{res["right"]} of {res["n"]} right; by guessing one does as well or better with a probability of {res["chance"]:.1%}.\n'
+    return (f'{res["right"]} of {res["n"]} right; guessing does at least as well with a probability of {res["chance"]:.1%}.\n'
             + (f'Mistaken: {", ".join(wrong)}.' if wrong else 'No mistake.'))

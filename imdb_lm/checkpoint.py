@@ -306,7 +306,7 @@ class Checkpointer(Callback):
         save = save_lm, # Writes the best model so far, the one of the lowest valid_loss, given the learner and a folder
     ):
         self.folder, self.history, self.save = Path(folder), history, save
-        self.step, self.first, self.asked, self.saved, self.cost = 0, 0, 0, time.monotonic(), 0.
+        self.step, self.first, self.asked, self.saved, self.cost, self.whole = 0, 0, 0, time.monotonic(), 0., False
 
     @contextmanager
     def held(self) -> object: # A context that gives this checkpointer
@@ -377,6 +377,7 @@ class Checkpointer(Callback):
     def before_fit(self): self.timed = self.recorder.add_time
 
     def before_epoch(self):
+        self.whole = False
         if self._skipped(): raise CancelEpochException
 
     def after_cancel_epoch(self):
@@ -412,6 +413,8 @@ class Checkpointer(Callback):
         if self.tensors: self._go_on() # no batch of this epoch was left
         self.noted = self.note([self.history.stage, self.epoch, self.n_iter])
 
+    def after_validate(self): self.whole = True
+
     def after_epoch(self):
         if self.tensors: return
         losses = self.learn.history.get('valid_loss', pd.Series([None]))
@@ -419,8 +422,8 @@ class Checkpointer(Callback):
         if self.epoch + 1 < self.n_epoch: self.write(self.note([self.history.stage, self.epoch + 1, 0]))
 
     def after_fit(self):
-        "The stage is over, and callbacks such as `SaveModelCallback` have put back the weights that they want"
-        if not self.tensors: self.write(self.note([self.history.stage + 1, 0, 0]))
+        "The stage is over, unless it was cut off within an epoch, and callbacks such as `SaveModelCallback` have put back the weights that they want"
+        if self.whole and not self.tensors: self.write(self.note([self.history.stage + 1, 0, 0]))
 
     def note(self,
         place: list, # The stage, the epoch and the batches of it that are done

@@ -17,7 +17,7 @@ def check_whole(
 ) -> int: # `o`, as Python's own
     "A whole number, or a `ValueError` that names it"
     if isinstance(o, Integral) and _real(o) >= least: return int(o)
-    raise ValueError(f'{name}={o!r} cannot be: it is a whole number of at least {least}')
+    raise ValueError(f'{name}={o!r} cannot be: it must be a whole number of at least {least}')
 
 def _real(o):
     "`o` as a float; NaN where it is no number, or too large for one"
@@ -29,7 +29,7 @@ def check_seed(
     seed: int, # Should be None (another draw each time), or a whole number from 0 to 2**63 - 1, the largest that torch takes
 ):
     "A `ValueError` where `seed` can be no seed"
-    if seed is not None and check_whole('seed', seed, 0) >= 2**63: raise ValueError(f'seed={seed!r} cannot be: it is a whole number below 2**63')
+    if seed is not None and check_whole('seed', seed, 0) >= 2**63: raise ValueError(f'seed={seed!r} cannot be: it must be a whole number below 2**63')
 
 # %% ../nbs/00b_checks.ipynb #2ec33f6b
 ABOVE_0, BELOW_1 = math.ulp(0.), math.nextafter(1., 0.) # The floats next to them, for bounds that are left out
@@ -43,4 +43,4 @@ def check_number(
 ) -> float: # `o`, as Python's own
     "A number in its bounds, or a `ValueError` that names it and them"
     if least <= _real(o) <= most: return float(o)
-    raise ValueError(f'{name}={o!r} cannot be: it is {want}')
+    raise ValueError(f'{name}={o!r} cannot be: it must be {want}')

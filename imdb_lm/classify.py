@@ -62,7 +62,7 @@ class ClasLoader(SortedDL):
 
     @property
     def seq_len(self) -> int:
-        "Tokens that the model reads at a time: batches are padded to a multiple"
+        "Tokens that the model reads at a time: padding in front of a text is a multiple of it"
         return next(o.seq_len for o in self.before_batch.fs if isinstance(o, Pad_Chunk))
 
     def reorder(self,
@@ -119,7 +119,7 @@ def clas_dls(
     path: Path|str|pd.DataFrame, # A folder of .txt files, in a folder for each class, IMDb's train and test where they are there; a .csv, .tsv, .parquet or .jsonl file; a DataFrame
     vocab: list, # The language model's vocabulary, a list of str: `dls.vocab`, `lm.vocab`
     bs: int = 64, # Texts of a batch; fastai's
-    seq_len: int = 72, # Texts are padded to a multiple of so many tokens, which the encoder reads at a time
+    seq_len: int = 72, # Tokens that the encoder reads at a time; texts are padded to the longest, in front by multiples of this
     valid_pct: float = 0.1, # Share of the texts to hold out at random, between 0 and 1, where there is no folder test and `valid` is None
     seed: int = 42, # Which ones: the same seed holds out the same texts
     text_col: str|list = 'text', # The column of texts, where the corpus is a table; or several, as fields of one text
@@ -261,7 +261,7 @@ def _numbers(name, values, kind, ok, want):
     "`values` as a list of `kind`, if each of them is `ok`"
     values = list(values) if isinstance(values, Iterable) else values
     if isinstance(values, list) and all(isinstance(o, Real) and not isinstance(o, bool) and ok(o) for o in values): return list(map(kind, values))
-    raise ValueError(f'{name}={values!r} cannot be: it is a number for each stage, {want}')
+    raise ValueError(f'{name}={values!r} cannot be: it must be a number for each stage, {want}')
 
 @patch
 @delegates(Learner.fit_one_cycle, but=['n_epoch', 'lr_max', 'cbs', 'start_epoch', 'reset_opt'])

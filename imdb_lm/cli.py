@@ -256,7 +256,7 @@ def _rows(bs):
     if bs == 'auto' and _several(): raise ValueError('--bs auto tries what fits beside nothing else: among several processes, give a number')
     if bs in (None, 'auto'): return None
     try: return int(bs)
-    except ValueError: raise ValueError(f'bs={bs!r} cannot be: it is a whole number of at least 1, or auto') from None
+    except ValueError: raise ValueError(f'bs={bs!r} cannot be: it must be a whole number of at least 1, or auto') from None
 
 def _fit_to_memory(learn, checkpoint):
     "Split the batches of `learn` as memory wants it, and tell how"
@@ -302,9 +302,9 @@ def train(
 
     Example: imdb_lm train --data my_texts --out my_model
     """
-    from imdb_lm.model import check_recipe, check_target
+    from imdb_lm.model import FILES, check_recipe, check_target
     target = check_target(out)
-    if target.exists() and any(target.iterdir()) and not dry_run: print(f'out: {out} holds a model already, which the new one will replace')
+    if any((target/o).exists() for o in FILES) and not dry_run: print(f'out: {out} holds a model already, which the new one will replace')
     if checkpoint and Path(os.path.realpath(checkpoint)).is_relative_to(target): raise ValueError(f'{checkpoint} is in the model folder {out}, which is written whole at the end: name a folder for checkpoints beside it')
     plan = _recipe(recipe, frozen_epochs=frozen_epochs, frozen_lr=frozen_lr, epochs=epochs, lr=lr)
     check_recipe(**{**_RECIPES['post'], **plan})
@@ -508,7 +508,7 @@ def _say_what_it_read(lm, data):
     from imdb_lm.card import _part
     name = {'imdb': 'imdb', 'mini_reviews': 'mini'}.get(read := str(_part(lm.config, 'data').get('name')), read)
     if name in ('None', 'a table', data, Path(data).resolve().name): return
-    print(f'imdb_lm: this model has learned from {name}, and is judged by {data}; --data names other texts', file=sys.stderr)
+    print(f'imdb_lm: this model was trained on {name}, and is judged by {data}; --data names other texts', file=sys.stderr)
 
 def _show_figures(data, reviews, tokens, perplexity, stream_perplexity, bits_per_byte, accuracy, unknown, **more):
     _table(('reviews', f'{reviews:,}', f'{tokens:,} tokens of {data}'),

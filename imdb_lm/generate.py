@@ -111,14 +111,14 @@ def _controls(n_words, min_words, repetition_penalty, guidance_scale, **sampling
     res = dict(_sampling(**sampling), n_words=check_whole('n_words', n_words), min_words=check_whole('min_words', min_words, 0),
                repetition_penalty=check_number('repetition_penalty', repetition_penalty, 'a number above 0, and 1 is none', ABOVE_0),
                guidance_scale=check_number('guidance_scale', guidance_scale, "a number from 1, the model's own opinion, to 100", 1, most=100))
-    if min_words > n_words: raise ValueError(f'min_words={min_words} cannot be: it is at most n_words, {n_words}')
+    if min_words > n_words: raise ValueError(f'min_words={min_words} cannot be: it must be at most n_words, {n_words}')
     return res
 
 def _as_list(prompts): return list(prompts) if isinstance(prompts, Iterable) and not isinstance(prompts, str) else [prompts]
 
 def _list_of_words(banned):
     words = _as_list(banned)
-    if isinstance(banned, str) or not all(isinstance(w, str) for w in words): raise ValueError(f'banned={banned!r} cannot be: it is a list of words')
+    if isinstance(banned, str) or not all(isinstance(w, str) for w in words): raise ValueError(f'banned={banned!r} cannot be: it must be a list of words')
     return words
 
 # %% ../nbs/04_generate.ipynb #098f68c8
@@ -143,7 +143,7 @@ def _one_token(word, lm):
     return tokens[0]
 
 # %% ../nbs/04_generate.ipynb #6eaca06a
-WORDS_BEFORE = 20 # With 60 no more reviews begin with a capital
+WORDS_BEFORE = 20 # With 60 the share of reviews that begin with a capital is no higher
 
 @torch.inference_mode()
 def read_prompt(
@@ -398,3 +398,7 @@ def pieces_of(
                 yield r, texts[r.key].begin
             if len(r.new) > texts[r.key].n and (piece := texts[r.key].push(writing.lm.vocab[r.new[-1]])): yield r, piece
             if r.ended and (piece := texts.pop(r.key).finish()): yield r, piece
+
+# %% ../nbs/04_generate.ipynb #eec9c1a0
+delegates(Writing)(LanguageModel.generate)
+delegates(Writing)(LanguageModel.stream)

@@ -112,7 +112,7 @@ def _pretrained(pretrained, backwards):
         name = pretrained if str(pretrained).startswith(HUB) else Path(pretrained).absolute().name
         return folder_weights(pretrained, config, vocab), vocab, {k: config[k] for k in NETWORK}, [dict(name=name, data=config.get('data')), *(config.get('base') or [])]
     if isinstance(pretrained, (tuple, list)) and len(pretrained) == 2: return *read_pair(*pretrained), {}, [dict(name=Path(pretrained[0]).name)]
-    raise ValueError(f"pretrained={pretrained!r} cannot be: it is 'wt103', a model folder, 'starter', 'hf://OWNER/NAME', a (pth, pkl) pair of files, or False")
+    raise ValueError(f"pretrained={pretrained!r} cannot be: it must be 'wt103', a model folder, 'starter', 'hf://OWNER/NAME', a (pth, pkl) pair of files, or False")
 
 def _agree(sizes, config, folder):
     "The sizes of a model folder, unless the config asks for others"

@@ -165,7 +165,7 @@ def split_batches(
 ) -> LMLearner: # `learn`, with fastai's `GradientAccumulation`
     "Train on `bs` rows at a time, and add up gradients until they are those of the batch that `learn` has now"
     whole = _rows_of_a_change(learn)
-    if not isinstance(bs, Integral) or isinstance(bs, bool) or bs < 1 or whole%bs: raise ValueError(f'bs={bs!r} cannot be: it is a part of {whole} rows without a rest, one of {_parts(whole)}')
+    if not isinstance(bs, Integral) or isinstance(bs, bool) or bs < 1 or whole%bs: raise ValueError(f'bs={bs!r} cannot be: it must be a part of {whole} rows without a rest, one of {_parts(whole)}')
     if bs == learn.dls.bs: return learn
     learn.remove_cb(GradientAccumulation)
     learn.dls = DataLoaders(*[o.new(bs=int(bs)) for o in learn.dls.loaders], path=learn.dls.path, device=learn.dls.device)

@@ -87,7 +87,7 @@ def review_words(
     u: float, # A quantile, 0 to 1
 ) -> int: # Words, split at blanks: 18 to 750
     "The length of the review at a quantile: half of IMDb's"
-    if not 0 <= u <= 1: raise ValueError(f'u={u!r} cannot be: it is a quantile, from 0 to 1')
+    if not 0 <= u <= 1: raise ValueError(f'u={u!r} cannot be: it must be a quantile, from 0 to 1')
     i = min(bisect.bisect_right([q for q, _ in _shape], u), len(_shape)-1)
     (q0, n0), (q1, n1) = _shape[i-1:i+1]
     return round(.5 * n0 * (n1/n0)**((u-q0)/(q1-q0)))

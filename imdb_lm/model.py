@@ -173,7 +173,8 @@ def check_target(
     if os.path.ismount(target) or target in (Path.cwd(), *Path.cwd().parents):
         raise FileExistsError(f'{folder} cannot be replaced while it is in use: name a new folder in it')
     for f in (Path(folder), _aside(target)):
-        others = {o.name for o in f.iterdir()} - {*FILES, *BESIDE, *LITTER} if f.exists() else ()
+        names = {o.name for o in f.iterdir()} if f.exists() else set()
+        others = names - {*LITTER} - ({*FILES, *BESIDE} if names & {*FILES} else set())
         if others: raise FileExistsError(f'{f} holds something else than a model, {min(others)}: name another folder, or empty it first')
     if _kind(target) not in (None, kind): raise FileExistsError(f'{folder} holds a {_kind(target)}: name another folder for the {kind}')
     parent = next(p for p in target.parents if p.exists())

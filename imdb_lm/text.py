@@ -60,7 +60,7 @@ _split = {('can','not'), ('gon','na'), ('got','ta'), ("c'm",'on'), ('i','m'), ('
 
 def _glued(a, b):
     "Does no space stand between the tokens `a` and `b`?"
-    return bool(_left.match(b) or _right.match(a) or _both.match(a) or _both.match(b) or (a.lower(), b.lower()) in _split)
+    return bool(_left.match(b) or _right.match(a) and (a not in '$£€¥' or b[:1].isdigit()) or _both.match(a) or _both.match(b) or (a.lower(), b.lower()) in _split)
 
 # %% ../nbs/03a_text.ipynb #d14b58bc
 _QUOTES = '"', "'", "''", '*'
@@ -113,7 +113,7 @@ def _place(self: Detokenizer, word, after):
 @patch
 def _quote(self: Detokenizer, word, after):
     "Does this quotation mark close? If not it opens"
-    if word == "'" and after[:1].isdigit() and word not in self.open: # of a decade: the '70s
+    if word == "'" and re.fullmatch(r'\d\ds', after) and word not in self.open: # of a decade: the '70s
         self.opened = True
         return False
     closes = word in self.open or word == "'" and self.last[-1:] == 's' and self.last.lower() not in _NO_PLURALS

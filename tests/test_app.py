@@ -12,7 +12,8 @@ gr = pytest.importorskip('gradio', reason="the page needs Gradio: pip install 'i
 
 from imdb_lm import app
 from imdb_lm.card import PROMPTS
-from imdb_lm.generate import Writing
+from imdb_lm.generate import Writing, read_prompt
+from imdb_lm.labels import mark
 from imdb_lm.model import STARTER, find_model, load_lm, write_model
 from imdb_lm.tokens import tokenize
 
@@ -129,9 +130,9 @@ def test_write_and_ask(visit, folders, size):
     shown = v.page.locator('.instead').inner_text()
     new = [lm.vocab[o] for o in [*Writing(lm, 'The movie', n=2, seed=8, temperature=.8).in_order()][1].new]
     a, b = app.piece_ends('The movie', new)[2:4]
-    before = tokenize(['The movie'])[0] + new[:a]
-    assert f'{app.word_odds(lm, before, new[a:b]):.1%}' in shown
-    for w,p in app.likely_words(lm, before): assert w in shown and f'{round(100*p)}%' in shown
+    before = tokenize(['The movie'])[0], new[:a]
+    assert f'{app.word_odds(lm, *before, new[a:b]):.1%}' in shown
+    for w,p in app.likely_words(lm, *before): assert w in shown and f'{round(100*p)}%' in shown
     assert v.page.evaluate('document.documentElement.scrollWidth <= innerWidth') # nothing is wider than the screen
 
 
@@ -268,7 +269,7 @@ def test_fifty_at_once(url, folders):
     ('n', 99, 'greater than maximum value 6'), ('n', 1.5, 'it is a whole number'), ('n_words', 0, 'less than minimum value 10'),
     ('temperature', -1, 'less than minimum'), ('top_p', 7, 'greater than maximum'), ('seed', -4, 'less than minimum'),
     ('prompt', None, 'None is no prompt'), ('prompt', 'a'*2001, '2,001 characters'), ('model', 'other', 'not in the list of choices'),
-    ('label', '7', 'not in the list of choices'), ('model', 'gone', 'this model cannot be read now: who runs the page has been told why')])
+    ('label', '7', 'not in the list of choices'), ('model', 'gone', 'this model cannot be read now: the person who runs the page has been told why')])
 def test_odd_settings(url, folders, name, value, said):
     event, data = ask(url, **{name: value})
     assert event == 'error' and said in data['error'] and str(folders[2].parent) not in data['error']
@@ -366,24 +367,25 @@ def test_the_label_counts_for_a_clicked_word(folders, lm, words):
         assert of[label] == pytest.approx(dict(app.likely_words(rated, tokenize([text])[0])))
 
 
+@pytest.mark.parametrize('prompt,label', [('This was a well', 'any'), ('', 'any'), ('', '9')])
 @torch.inference_mode()
-def test_a_clicked_word_is_asked_about_as_it_was_written():
-    "With its own tokens and those before it, which the text does not always tell: behind a hyphen, say"
+def test_a_clicked_word_is_asked_about_as_it_was_written(prompt, label):
+    "With its own tokens and those before it, which the text does not always tell, behind a hyphen, say; and from where the review began"
     folder, lm = find_model(STARTER), load_lm(STARTER)
-    *_, (reviews, added, _, _) = app.write(folder, 'This was a well', 2, seed=5, n_words=150, temperature=1.2)
+    *_, (reviews, added, _, _) = app.write(folder, prompt, 2, seed=5, n_words=150, temperature=1.2, label=label)
     click, hyphens = app._on_word(dict(starter=folder)), 0
     for k,(pieces,new) in enumerate(zip(reviews, added)):
-        ids = [*lm.encode(pieces[0]).tolist(), *new]
-        probs = lm.net.decoder(lm.net(torch.tensor(ids)[None])[0][0]).softmax(1)
-        likely = probs[:-1].gather(1, torch.tensor(ids)[1:, None])[:, 0].double()
-        ends, first = app.piece_ends(pieces[0], [lm.vocab[o] for o in new]), len(ids) - len(new) - 1
+        ids, (h, state) = torch.tensor(new), read_prompt(lm, lm.numericalize(tokenize([mark(prompt, None if label == 'any' else label)])[0]))
+        probs = lm.net.decoder(torch.cat([h, lm.net(ids[None], state)[0][0]])).softmax(1)
+        likely = probs[:-1].gather(1, ids[:, None])[:, 0].double()
+        ends = app.piece_ends(pieces[0], [lm.vocab[o] for o in new])
         assert len(ends) == len(pieces) and ends[-1] == len(new)
         for i,(a,b) in enumerate(zip(ends, ends[1:]), 1):
             hyphens += pieces[i] == '-'
-            label = click(('starter', 'any', added, reviews, ''), SimpleNamespace(place=f'{k},{i}'))['label']
-            assert label.startswith(f'Instead of “{pieces[i].strip()}” (')
-            assert float(re.search(r'[(]([\d.]+)%', label)[1])/100 == pytest.approx(likely[first + a:first + b].prod().item(), abs=2e-3)
-    assert hyphens
+            says = click(('starter', label, added, reviews, ''), SimpleNamespace(place=f'{k},{i}'))['label']
+            assert says.startswith(f'Instead of “{pieces[i].strip()}” (')
+            assert float(re.search(r'[(]([\d.]+)%', says)[1])/100 == pytest.approx(likely[a:b].prod().item(), abs=2e-3)
+    assert hyphens or not prompt
 
 
 def test_words_and_their_odds(lm):
@@ -392,8 +394,13 @@ def test_words_and_their_odds(lm):
         before = tokenize([text])[0]
         found = dict(app.likely_words(lm, before, k=200))
         assert sum(found.values()) < 1.0001 and len(app.likely_words(lm, before)) == 5
-        for w in ('movie', 'Movie', "n't", 'MOVIE'): assert app.word_odds(lm, before, tokenize([w])[0][1:]) == pytest.approx(found[w], rel=1e-3)
+        for w in ('movie', 'Movie', "n't", 'MOVIE'): assert app.word_odds(lm, before, [], tokenize([w])[0][1:]) == pytest.approx(found[w], rel=1e-3)
         assert found['movie'] == pytest.approx(float(lm.next_word(text)[lm.o2i['movie']]), rel=1e-4)
+
+
+@pytest.mark.parametrize('host', ['::1', 'my..host', 'no such host'])
+def test_hosts_that_cannot_be(folders, host):
+    with pytest.raises(OSError, match=f'the page cannot be at {host}:7999 .*give another host or port'): app.launch(folders, host=host, port=7999)
 
 
 def test_no_mark_is_offered():

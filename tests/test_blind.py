@@ -80,7 +80,7 @@ def test_guesses(typed, n, right):
 
 
 def test_the_score_in_words():
-    assert tell_score(guess('r\nr\ng\n')[0], SHOWN) == ('2 of 3 right; by guessing one does as well or better with a probability of 50.0%.\n'
+    assert tell_score(guess('r\nr\ng\n')[0], SHOWN) == ('2 of 3 right; guessing does at least as well with a probability of 50.0%.\n'
                                                         'Mistaken: 2 was generated.')
     assert tell_score(guess('r\n')[0], SHOWN).endswith('No mistake.')
     assert tell_score(guess('')[0], SHOWN) == 'No guess was made.'

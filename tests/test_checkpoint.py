@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from fastai.callback.core import Callback
+from fastai.callback.core import Callback, CancelFitException
 from fastai.callback.tracker import SaveModelCallback
 from fastai.callback.training import GradientAccumulation, GradientClip, ShortEpochCallback
 from fastai.learner import Metric
@@ -186,6 +186,14 @@ def test_a_stage_ends_with_the_weights_that_callbacks_put_back(reviews, tmp_path
     p.join(60)
     assert p.exitcode == -signal.SIGKILL and read_checkpoint(checkpoints(tmp_path/'run')[0])[1]['place'] == [2, 0, 0]
     same(outcome(fit(learner(reviews, seed=5), tmp_path/'run', [first('b')], frozen_epochs=2)), outcome(whole))
+
+
+def test_a_stage_that_was_cut_off_is_not_over(reviews, alone, tmp_path):
+    "As by a limit on its time, or by fastai's `TerminateOnNaNCallback`"
+    def stop(): raise CancelFitException
+    learn = learner(reviews)
+    fit(learn, tmp_path, [At(len(learn.dls.train) + 2, stop)])
+    same(result(fit(learner(reviews, seed=5), tmp_path)), alone)
 
 
 @pytest.mark.parametrize('every', [False, True])

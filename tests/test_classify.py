@@ -264,7 +264,7 @@ def test_texts_of_any_kind(clas_folder, reviews, kind):
 
 @pytest.mark.parametrize('bs', [0, -1, 2.5, None, '3', True, float('nan')])
 def test_bad_numbers(clas_folder, dls, bs):
-    clas, match = load_clas(clas_folder), f'bs={bs!r} cannot be: it is a whole number of at least 1'
+    clas, match = load_clas(clas_folder), f'bs={bs!r} cannot be: it must be a whole number of at least 1'
     for f in (lambda: clas.predict(['good'], bs=bs), lambda: clas.predict('good', bs=bs), lambda: clas.words_that_mattered('good', bs=bs)):
         with pytest.raises(ValueError, match=match): f()
     with pytest.raises(ValueError, match=match.replace('bs', 'n', 1)): clas.words_that_mattered('good', n=bs)
@@ -294,9 +294,9 @@ def test_bad_corpora(table, corpus, vocab, tmp_path):
     with pytest.raises(ValueError, match="row 1 has no label in 'opinion'"): dls(table.assign(opinion=['neg', None]*(len(table)//2)))
     with pytest.raises(ValueError, match='lower bs'): dls(table, bs=21)
     for name,bad in (('bs', 0), ('bs', True), ('bs', 4.), ('seq_len', -1), ('seq_len', '24'), ('seq_len', False)):
-        with pytest.raises(ValueError, match=f'{name}={bad!r} cannot be: it is a whole number of at least 1'): dls(table, **{name: bad})
+        with pytest.raises(ValueError, match=f'{name}={bad!r} cannot be: it must be a whole number of at least 1'): dls(table, **{name: bad})
     for bad in (0, 1, float('nan'), '0.1', None, True):
-        with pytest.raises(ValueError, match=f'valid_pct={bad!r} cannot be: it is a share between 0 and 1'): dls(table, valid_pct=bad)
+        with pytest.raises(ValueError, match=f'valid_pct={bad!r} cannot be: it must be a share between 0 and 1'): dls(table, valid_pct=bad)
     with pytest.raises(ValueError, match="the table has 2 columns 'opinion'"): dls(pd.concat([table, table[['opinion']]], axis=1))
     with pytest.raises(ValueError, match="label_col='review' is a column of texts"): dls(table, label_col='review')
     with pytest.raises(TypeError, match='vocab is of type DataLoaders: give a list of str'): clas_dls(table, dls(table), text_col='review', label_col='opinion', valid='held')

@@ -197,6 +197,9 @@ def test_train_again_is_the_same(trained, corpus, typed):
     a, b = (load_lm(o) for o in ('again', trained[1]/'my'/'model'))
     torch.testing.assert_close(a.next_word('The movie'), b.next_word('The movie'), atol=1e-3, rtol=0)
     assert 'already' not in out
+    Path('empty').mkdir()
+    Path('empty', '.DS_Store').touch()
+    assert 'already' not in typed('train', '--data', corpus, '--out', 'empty', *SMALL)[1]
     rc, out, err = typed('train', '--data', corpus, '--out', 'again', *SMALL)
     assert rc == 0 and 'out: again holds a model already, which the new one will replace' in out
 
@@ -283,7 +286,7 @@ def test_auto_where_less_fits(typed, corpus, monkeypatch):
 
 
 @pytest.mark.parametrize('bs', ['x', '2.5', '', 'AUTO'])
-def test_rows_that_cannot_be(typed, no_corpus, bs): one_line(typed('train', '--bs', bs), f"bs='{bs}' cannot be: it is a whole number of at least 1, or auto")
+def test_rows_that_cannot_be(typed, no_corpus, bs): one_line(typed('train', '--bs', bs), f"bs='{bs}' cannot be: it must be a whole number of at least 1, or auto")
 
 
 def test_out_of_memory_is_one_line(typed, corpus, monkeypatch):
@@ -377,7 +380,7 @@ def test_a_corpus_that_is_none(typed, model_folder, name):
 @pytest.mark.parametrize('option', ['--epochs=-1', '--frozen-epochs=-1', *[f'--{o}={v}' for o in ('lr', 'frozen-lr') for v in (0, -1, 'nan', 'inf')]])
 def test_recipes_that_cannot_be(typed, no_corpus, option):
     name, value = option.strip('-').replace('-', '_', option.count('frozen')).split('=')
-    one_line(typed('train', option), f'{name}={value}.* cannot be: it is a ')
+    one_line(typed('train', option), f'{name}={value}.* cannot be: it must be a ')
     one_line(typed('train', option, '--dry-run'), f'{name}={value}.* cannot be')
 
 
@@ -584,7 +587,7 @@ def test_a_full_disk(args):
 @pytest.mark.parametrize('command', [('train', '--out', 'm'), ('evaluate', 'starter'), ('demo',)])
 def test_seeds_that_cannot_be(typed, command):
     rc, out, err = typed(*command, '--seed', 10**30)
-    assert rc == 1 and re.search(r'imdb_lm: seed=1000+ cannot be: it is a whole number below 2\*\*63\n$', err)
+    assert rc == 1 and re.search(r'imdb_lm: seed=1000+ cannot be: it must be a whole number below 2\*\*63\n$', err)
 
 
 def test_card(typed, model_folder):
@@ -789,7 +792,7 @@ def test_evaluate(typed, trained, corpus):
     assert err == ''
     shutil.copytree(corpus, 'others')
     rc, out, err = typed('evaluate', model, '--data', 'others')
-    assert rc == 0 and re.fullmatch(f'imdb_lm: this model has learned from {corpus.name}, and is judged by others; --data names other texts\n', err)
+    assert rc == 0 and re.fullmatch(f'imdb_lm: this model was trained on {corpus.name}, and is judged by others; --data names other texts\n', err)
     held_out = loader.held_out_texts(corpus)
     assert report['reviews'] == 3 and report['perplexity'] == pytest.approx(load_lm(model).perplexity(held_out))
     assert json.loads(typed('evaluate', model, '--data', corpus, '--valid-pct', 1, '--json')[1])['reviews'] == 30
@@ -835,7 +838,7 @@ def test_blind(typed, model_folder, monkeypatch, answers, n):
     rc, out, err = typed('evaluate', model_folder, '--data', '.', '--blind', stdin=answers)
     assert (rc, err) == (0, '')
     assert out.count('real or generated?') >= n and ('20 of 20' in out) == (n >= 19)
-    assert re.search(rf'\d+ of {n} right; by guessing one does as well or better with a probability of [\d.]+%' if n else 'No guess was made', out)
+    assert re.search(rf'\d+ of {n} right; guessing does at least as well with a probability of [\d.]+%' if n else 'No guess was made', out)
 
 
 def test_blind_is_left_by_ctrl_c(typed, model_folder, monkeypatch):

@@ -141,7 +141,7 @@ def test_batches_that_cannot_be(lm, name, value, monkeypatch):
     "Told before minutes of reading"
     monkeypatch.setattr(LanguageModel, 'token_scores', None)
     for f in evaluate_lm, stream_perplexity:
-        with pytest.raises(ValueError, match=f'{name}={value!r} cannot be: it is a whole number of at least 1') as e: f(lm, TEXTS, **{name: value})
+        with pytest.raises(ValueError, match=f'{name}={value!r} cannot be: it must be a whole number of at least 1') as e: f(lm, TEXTS, **{name: value})
         assert '\n' not in str(e.value)
 
 

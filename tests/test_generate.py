@@ -374,7 +374,7 @@ def test_banned(lm):
     assert lm.generate('the', n_words=30, n=10, seed=1, raw=True, banned=[]) == allowed
 
 
-@pytest.mark.parametrize('banned, match', [('good', "banned='good' cannot be: it is a list"), (3, 'banned=3 '), (None, 'banned=None '), ([3], r'banned=\[3\] '),
+@pytest.mark.parametrize('banned, match', [('good', "banned='good' cannot be: it must be a list"), (3, 'banned=3 '), (None, 'banned=None '), ([3], r'banned=\[3\] '),
     (["don't"], r"banned=\"don't\" cannot be: it is 2 tokens \(do n't\)"), ([''], 'it is 0 tokens'), (['very good'], 'it is 2 tokens')])
 def test_banned_that_cannot_be(lm, banned, match):
     with pytest.raises(ValueError, match=match) as e: lm.generate('the', banned=banned)
@@ -535,12 +535,12 @@ def test_long_prompts(lm, prompt):
     ('guidance_scale', [-1, 0, 101, None, float('nan')])])
 def test_settings_that_cannot_be(lm, name, values):
     for v in values:
-        with pytest.raises(ValueError, match=f'^{name}=.* cannot be: it is ') as e: lm.generate('the', **{name: v})
+        with pytest.raises(ValueError, match=f'^{name}=.* cannot be: it must be ') as e: lm.generate('the', **{name: v})
         assert '\n' not in str(e.value)
 
 
 def test_the_sentence_says_what_can_be(lm):
-    with pytest.raises(ValueError, match='^top_p=2 cannot be: it is None or a number above 0 and at most 1$'): lm.generate('the', top_p=2)
+    with pytest.raises(ValueError, match='^top_p=2 cannot be: it must be None or a number above 0 and at most 1$'): lm.generate('the', top_p=2)
 
 
 @pytest.mark.parametrize('prompts', [None, 5, b'the', [b'the'], ['the', None], [1], [['the']], {1: 'a'}])

@@ -347,7 +347,7 @@ def test_epochs_must_be_numbers(make):
     learn = make()
     for kwargs in (dict(frozen_epochs=-1), dict(epochs=-1), dict(epochs=1.5), dict(frozen_epochs=None), dict(epochs='3')):
         name, value = *kwargs, *kwargs.values()
-        refuses(lambda: learn.fit_two_stage(**kwargs), f'{name}={value!r} cannot be: it is a whole number of at least 0')
+        refuses(lambda: learn.fit_two_stage(**kwargs), f'{name}={value!r} cannot be: it must be a whole number of at least 0')
     assert not hasattr(learn, 'history')
 
 
@@ -355,7 +355,7 @@ def test_epochs_must_be_numbers(make):
 def test_learning_rates_must_be_above_0(make, lr):
     learn = make()
     before = weights_of(learn)
-    for name in ('frozen_lr', 'lr'): refuses(lambda: learn.fit_two_stage(1, epochs=1, **{name: lr}), f'^{name}=.* cannot be: it is a number above 0')
+    for name in ('frozen_lr', 'lr'): refuses(lambda: learn.fit_two_stage(1, epochs=1, **{name: lr}), f'^{name}=.* cannot be: it must be a number above 0')
     assert_same(weights_of(learn), before)
     assert not hasattr(learn, 'recipe')
 

@@ -582,16 +582,16 @@ def test_a_text_is_no_path(): refuses(lambda: lm_dls('A fine film. '*500), 'A fi
 
 
 @pytest.mark.parametrize('kwargs,match', [
-    (dict(valid_pct=0), 'valid_pct=0 cannot be: it is a share between 0 and 1'),
+    (dict(valid_pct=0), 'valid_pct=0 cannot be: it must be a share between 0 and 1'),
     (dict(valid_pct=1), 'valid_pct=1 cannot be'),
     (dict(valid_pct=1.5), 'valid_pct=1.5 cannot be'),
     (dict(valid_pct=-0.1), 'valid_pct=-0.1 cannot be'),
     (dict(valid_pct=float('nan')), 'valid_pct=nan cannot be'),
     (dict(valid_pct=0.001), 'of 60 reviews none is left for validation: give more reviews, or another valid_pct'),
-    (dict(bs=0), 'bs=0 cannot be: it is a whole number of at least 1'),
+    (dict(bs=0), 'bs=0 cannot be: it must be a whole number of at least 1'),
     (dict(bs=2.), 'bs=2.0 cannot be'),
     (dict(bs=None), 'bs=None cannot be'),
-    (dict(seq_len=-1), 'seq_len=-1 cannot be: it is a whole number of at least 1'),
+    (dict(seq_len=-1), 'seq_len=-1 cannot be: it must be a whole number of at least 1'),
     (dict(seq_len=0), 'seq_len=0 cannot be'),
     (dict(bs=10**6), 'too few for a batch of 1000000 rows: lower bs, or give more text'),
     (dict(valid='tset'), "has no folder 'tset': valid names a folder in it"),
@@ -603,12 +603,12 @@ def test_a_text_is_no_path(): refuses(lambda: lm_dls('A fine film. '*500), 'A fi
     (dict(valid=[-1]), 'valid holds -1'),
     (dict(valid=[True, False]), 'valid holds True'),
     (dict(valid=np.array([False, True])), 'valid holds (np.False_|False)'),
-    (dict(n_workers=-1), 'n_workers=-1 cannot be: it is a whole number of at least 0'),
+    (dict(n_workers=-1), 'n_workers=-1 cannot be: it must be a whole number of at least 0'),
     (dict(n_workers=1.5), 'n_workers=1.5 cannot be'),
     (dict(bs=True), 'bs=True cannot be'),
     (dict(max_vocab=1e5), 'max_vocab=100000.0 cannot be'),
     (dict(max_vocab=None), 'max_vocab=None cannot be'),
-    (dict(min_freq=float('nan')), 'min_freq=nan cannot be: it is a whole number of at least 0'),
+    (dict(min_freq=float('nan')), 'min_freq=nan cannot be: it must be a whole number of at least 0'),
     (dict(valid_pct=None), 'valid_pct=None cannot be'),
     (dict(valid_pct='0.1'), "valid_pct='0.1' cannot be"),
     (dict(valid=[3, 3]), 'valid holds 3 more than once: give each index once'),
@@ -843,7 +843,7 @@ def test_whatever_holds_texts(reviews, kind): assert all_batches(small_dls(kind(
 # ---- vocabularies that cannot be
 
 @pytest.mark.parametrize('kwargs,match', [
-    (dict(max_vocab=9), 'max_vocab=9 cannot be: it is a whole number of at least 10'), (dict(max_vocab=-5), 'max_vocab=-5 cannot be'),
+    (dict(max_vocab=9), 'max_vocab=9 cannot be: it must be a whole number of at least 10'), (dict(max_vocab=-5), 'max_vocab=-5 cannot be'),
     (dict(vocab=['a', 'b']), r"vocab begins with \['a', 'b'\]: a vocabulary begins with xxunk, xxpad, xxbos"), (dict(vocab=[]), 'a vocabulary begins with'),
     (dict(vocab=['xxunk', 'the', 'movie']), 'a vocabulary begins with'), (dict(vocab=['xxunk', 'xxpad', 'xxbos', 'a', 'b', 'a']), "vocab has 'a' more than once"),
 ])
@@ -869,4 +869,4 @@ def test_what_two_texts_make_together_is_no_duplicate():
 
 @pytest.mark.parametrize('seed', [-1, 2**63, 10**30, 'a', 1.5, True])
 def test_seeds_that_cannot_be(reviews, seed):
-    for f in lm_dls, held_out_texts: refuses(lambda f=f: f(reviews, seed=seed), 'seed=.* cannot be: it is a whole number')
+    for f in lm_dls, held_out_texts: refuses(lambda f=f: f(reviews, seed=seed), 'seed=.* cannot be: it must be a whole number')

@@ -256,7 +256,7 @@ def test_a_number_of_numpys(reviews):
 
 @pytest.mark.parametrize('bs', [0, -1, 3, 16, 2., '2', None, True, float('nan')])
 def test_parts_that_cannot_be(reviews, bs):
-    with pytest.raises(ValueError, match=r'bs=.* cannot be: it is a part of 8 rows without a rest, one of \[8, 4, 2, 1\]'): split_batches(learner(reviews), bs)
+    with pytest.raises(ValueError, match=r'bs=.* cannot be: it must be a part of 8 rows without a rest, one of \[8, 4, 2, 1\]'): split_batches(learner(reviews), bs)
 
 
 def test_a_stage_begins_with_no_gradients(reviews):

@@ -283,6 +283,13 @@ def test_killed_between_the_renamings(tmp_path, words, config, weights, monkeypa
     assert not (tmp_path/'.m.old').exists()
 
 
+def test_a_page_without_a_model_is_somebodys_own(tmp_path, words, config, weights):
+    (tmp_path/'m').mkdir()
+    (tmp_path/'m'/'README.md').write_text('my notes')
+    with pytest.raises(FileExistsError, match='holds something else than a model, README.md'): write_model(tmp_path/'m', weights, words, config)
+    assert (tmp_path/'m'/'README.md').read_text() == 'my notes'
+
+
 def test_what_only_looks_like_an_older_model_is_never_removed(tmp_path, words, config, weights):
     (tmp_path/'.m.old').mkdir()
     (tmp_path/'.m.old'/'thesis.tex').write_text('Dear mother')
@@ -748,7 +755,7 @@ def test_a_text_that_is_none(lm):
 
 @pytest.mark.parametrize('bs', [0, -1, 1.5, None, True])
 def test_texts_side_by_side_that_cannot_be(lm, bs):
-    with pytest.raises(ValueError, match=f'bs={bs} cannot be: it is a whole number of at least 1'): lm.token_scores(['the movie'], bs=bs)
+    with pytest.raises(ValueError, match=f'bs={bs} cannot be: it must be a whole number of at least 1'): lm.token_scores(['the movie'], bs=bs)
 
 
 def test_the_worst_perplexity_is_infinite(lm):

@@ -106,7 +106,7 @@ def test_places_that_cannot_be(parts, tmp_path):
 @pytest.mark.parametrize('n', [0, 1, -3])
 def test_too_few_to_compare(parts, n):
     lm, texts, index, _ = parts
-    with pytest.raises(ValueError, match=f'n={n} cannot be: it is a whole number of at least 2'): report(lm, texts, index, n=n)
+    with pytest.raises(ValueError, match=f'n={n} cannot be: it must be a whole number of at least 2'): report(lm, texts, index, n=n)
     for k in 0, 1:
         with pytest.raises(ValueError, match=f'{k} held-out reviews are too few'): report(lm, texts[:k], index)
     with pytest.raises(ValueError, match='found 1, give two'): self_bleu([['a']])
