@@ -42,7 +42,7 @@ part() { # NAME SECONDS COMMAND...: a failure, or the end of its time, does not 
   [ "$rc" = 0 ] || failed="$failed $name"
 }
 
-failed= seconds=210 scale='--size post laptop --steps 150 --rounds 1' small=
+failed= seconds=210 scale='--size post --steps 150 --rounds 2' small=
 [ "${SCALE:-}" != tiny ] || seconds=600 scale='--size laptop --bs 2 --steps 1 --rounds 1' small='--bs 1 --rounds 1 --steps 1'
 for name in ${@:-train step starter post}; do
   case $name in

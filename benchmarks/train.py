@@ -95,10 +95,14 @@ def main():
         for kind in [*seen]*a.rounds:
             args = [sys.executable, __file__, '--kind', kind, '--size', size, '--bs', str(bs), '--steps', str(a.steps),
                     *(['--pack', str(a.pack)] if a.pack else [])]
-            seen[kind].append(json.loads(subprocess.run(args, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()[-1]))
-            print(size, kind, seen[kind][-1], file=sys.stderr, flush=True)
+            done = subprocess.run(args, stdout=subprocess.PIPE, text=True)
+            if done.returncode: print(f'{size}, {kind}: failed, and has no part in the figures', file=sys.stderr)
+            else:
+                seen[kind].append(json.loads(done.stdout.splitlines()[-1]))
+                print(size, kind, seen[kind][-1], file=sys.stderr, flush=True)
+        if not (seen['stock'] and seen['ours']): sys.exit(f'{size}: nothing to compare')
         value = lambda kind, key: median(o[key] for o in seen[kind])
-        for kind in seen:
+        for kind in filter(seen.get, seen):
             rows.append(f'| {size} | {bs} | {kind} | {value(kind, "rate"):,.0f} | {value(kind, "peak"):,.0f} | {IMDB_TOKENS/value(kind, "rate")/60:,.0f} | {value(kind, "share"):.0%} |')
         rows.append(f'| {size} | {bs} | ours / stock | {value("ours", "rate")/value("stock", "rate"):.2f} | {value("ours", "peak")/value("stock", "peak"):.2f} | | |')
         most = f'With the {size} network whatever computes the same in the same precision is at most {1/value("stock", "share"):.2f} times as fast as stock: then all is products of matrices, at their limit.'

@@ -179,7 +179,7 @@ class Chunked(Callback):
 
 # %% ../nbs/04b_engine.ipynb #fe9707c4
 class FusedAdam(Optimizer):
-    "fastai's `Adam`, with one operation for all the weights of a group"
+    "fastai's `Adam`, with one operation for all the weights that are treated alike"
     def __init__(self,
         params, # Tensors, or lists of them: one list a group
         lr: float|slice, # Learning rate
@@ -198,7 +198,7 @@ class FusedAdam(Optimizer):
         rows = {}
         for p,_,state,hyper in self.all_params(with_grad=True):
             if 'step' not in state: state.update(grad_avg=torch.zeros_like(p), sqr_avg=torch.zeros_like(p), step=0)
-            rows.setdefault((id(hyper), state.get('do_wd', True), state['step'], p.device), (hyper, []))[1].append((p, state))
+            rows.setdefault((tuple(hyper.values()), state.get('do_wd', True), state['step'], p.device), (hyper, []))[1].append((p, state))
         for (_, *how), (hyper, group) in rows.items(): self._step(*zip(*group), hyper, *how)
 
     def _step(self, params, states, hyper, decay, step, device):

@@ -74,8 +74,9 @@ def greatest(
     device: torch.device = 'cpu', # Where tensors can be exchanged: the GPU in a training on GPUs
 ) -> list: # Of float, one for each place: the greatest that any process has there
     "The greatest of numbers, faster than by `from_all`"
+    if n_processes() < 2: return list(map(float, numbers))
     t = torch.tensor(numbers, dtype=torch.float32, device=device) # Apple's GPUs have no float64
-    if n_processes() > 1: distributed.all_reduce(t, distributed.ReduceOp.MAX)
+    distributed.all_reduce(t, distributed.ReduceOp.MAX)
     return t.tolist()
 
 # %% ../nbs/01c_processes.ipynb #lockcd01

@@ -413,6 +413,18 @@ def test_fused_adam_steps_as_adam_does(freeze):
         for k in ('grad_avg', 'sqr_avg'): torch.testing.assert_close(b[k], a[k], rtol=1e-5, atol=1e-7)
 
 
+def test_weights_treated_alike_are_moved_at_once(monkeypatch):
+    moved, adamw = [], engine.adamw
+    monkeypatch.setattr(engine, 'adamw', lambda params, *args, **kwargs: (moved.append(len(params)), adamw(params, *args, **kwargs)))
+    weights = [torch.randn(3).requires_grad_() for _ in range(4)]
+    for o in weights: o.grad = torch.randn(3)
+    opt = FusedAdam([weights[:1], weights[1:2], weights[2:]], lr=1e-3)
+    opt.step()
+    opt.set_hypers(lr=[1e-3, 1e-3, 1e-2])
+    opt.step()
+    assert moved == [4, 2, 2]
+
+
 @pytest.mark.parametrize('was,now', [(Adam, FusedAdam), (FusedAdam, Adam)])
 def test_what_one_adam_saved_the_other_goes_on_with(reviews, tmp_path, was, now):
     def learner(opt_func):
