@@ -44,21 +44,21 @@ def _word(so_far, tokens):
     text = ReviewText('', so_far)
     return (''.join(map(text.push, tokens)) + text.finish()).strip() or tokens[-1]
 
-def _probs(lm, h, state):
+def _probs(lm, h):
     logits = lm.net.decoder(h[0]).float()
     logits[banned_ids(lm, no_unk=False)] = -torch.inf # the mark of labels, which is never written
-    return logits.softmax(-1), state
+    return logits.softmax(-1)
 
 @torch.inference_mode()
 def _after(lm, prompt, new):
     "The probabilities of the token after the tokens of a prompt and those that were added, (vocab,), and the state there"
     h, state = read_prompt(lm, lm.numericalize(prompt))
-    return _go_on(lm, new, state) if new else _probs(lm, h, state)
+    return _go_on(lm, new, state) if new else (_probs(lm, h), state)
 
 @torch.inference_mode()
 def _go_on(lm, tokens, state):
     h, state = lm.net(lm.numericalize(tokens)[None], state)
-    return _probs(lm, h[:,-1], state)
+    return _probs(lm, h[:,-1]), state
 
 def likely_words(
     lm: LanguageModel, # The model
@@ -210,7 +210,7 @@ def _more_controls():
         top_k=gr.Slider(0, 200, 0, step=1, label='Top-k', info='Choose among this many of the likeliest words. 0 is off.'),
         top_p=gr.Slider(.05, 1, 1, step=.05, label='Top-p', info='Choose among the likeliest words that together reach this probability. 1 is off.'),
         min_p=gr.Slider(0, .5, 0, step=.01, label='Min-p', info="Drop words below this share of the likeliest one's probability. 0 is off."),
-        repetition_penalty=gr.Slider(1, 2, 1, step=.05, label='Repetition penalty', info='Makes words that were there less likely. 1 is off.'),
+        repetition_penalty=gr.Slider(1, 2, 1, step=.05, label='Repetition penalty', info='Makes words already used less likely. 1 is off.'),
         seed=gr.Number(None, label='Seed', info='The same seed gives the same reviews. Empty takes a new one each time.', precision=0, minimum=0))
 
 # %% ../nbs/09_app.ipynb #c11ad68c

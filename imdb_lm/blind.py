@@ -45,7 +45,7 @@ def _real(lm, texts, n, n_words):
         if len(res) >= n: break
         rows = (o[1:n_words+1] for o in tokenize(texts[i:i+50]))
         res += [o for o in rows if len(o) == n_words and words.issuperset(o)]
-    if len(res) < n: raise ValueError(f'only {len(res)} of {len(texts)} held-out reviews have {n_words} tokens or more to begin with that the model knows, {n} are needed: give more reviews, or ask for fewer openings or shorter ones')
+    if len(res) < n: raise ValueError(f'only {len(res)} of {len(texts)} held-out reviews have {n_words} tokens or more, the first {n_words} all known to the model; {n} are needed: give more reviews, or ask for fewer openings or shorter ones')
     return res[:n]
 
 def _written(lm, n, n_words, temperature, seed):

@@ -72,7 +72,9 @@ def _load(folder):
     load = lambda name: json.loads((folder/f'{name}.json').read_bytes())
     arrays = {o: np.load(folder/f'{o}.npy', mmap_mode='r' if o == 'ids' else None).view(np.ndarray) for o in _arrays}
     res = Corpus(words=load('words'), **arrays)
-    whole = len(res.words) == len(res.counts) and len(res.ids) == res.counts.sum() == (res.ends[-1] if len(res) else 0) and (res.lengths >= 0).all() and res.ids.min(initial=0) >= 0 and res.ids.max(initial=0) <= len(res.words) - bool(len(res.words))
+    n, last = len(res.words), res.ends[-1] if len(res) else 0
+    whole = (n == len(res.counts) and len(res.ids) == res.counts.sum() == last and (res.lengths >= 0).all()
+             and res.ids.min(initial=0) >= 0 and res.ids.max(initial=0) < max(n, 1))
     if not whole: raise ValueError(f'{folder} is damaged')
     return res, load('about')['hash']
 

@@ -89,9 +89,9 @@ def _origin(base):
     base = base if isinstance(base, dict) else {}
     data = _part(base, 'data').get('name')
     read = ' ' + IMDB.format(counts='').strip() if data == 'imdb' else f' Its texts are called `{data}`.' if data else ''
-    return f'Before, its weights were those of `{base.get("name")}`.{read}'
+    return f'Its training started from the weights of `{base.get("name")}`.{read}'
 
-_SETTINGS = dict(pct_start='share of the steps until the peak', div='rate at first the peak divided by', alpha='penalty on activations', beta='on their changes',
+_SETTINGS = dict(pct_start='share of the steps until the peak', div='peak rate over initial rate', alpha='penalty on activations', beta='on their changes',
                  max_norm='gradients clipped to')
 
 def _recipe(config):

@@ -52,10 +52,11 @@ def _set_weights(learn, tensors):
         for n,p in _parameters(learn): p.copy_(tensors[f'weight.{n}'])
 
 def _set_optimizer(learn, tensors, plain):
-    state = [dict(o) for o in plain['state']]
-    for (name,t),p in ((o, learn.opt.all_params()) for o in tensors.items() if o[0].startswith('opt.')):
-        i,key = name.split('.')[1:]
-        state[int(i)][key] = t.to(p[int(i)][0].device)
+    state, params = [dict(o) for o in plain['state']], learn.opt.all_params()
+    for name,t in tensors.items():
+        if not name.startswith('opt.'): continue
+        _,i,key = name.split('.')
+        state[int(i)][key] = t.to(params[int(i)][0].device)
     learn.opt.load_state_dict(dict(state=state, hypers=L(dict(o) for o in plain['hypers'])))
 
 # %% ../nbs/05a_checkpoint.ipynb #b146a7e0
@@ -124,9 +125,9 @@ class RunLog(Callback):
     ):
         "Go on from what `state` gave"
         self.rows[:], self.losses[:], self.lrs[:] = plain['rows'], list(tensors['losses']), tensors['lrs'].tolist()
-        if self.stage != plain['place'][0] or plain['place'][1:] == [0, 0]: plain = dict(begin=len(self.losses)) # this stage has not begun
-        self.begin = plain['begin']
-        if hasattr(self, 'learn') and self.learn is not None: self.recorder.losses, self.recorder.lrs = self.losses[self.begin:], self.lrs[self.begin:]
+        new = self.stage != plain['place'][0] or plain['place'][1:] == [0, 0] # this stage has not begun
+        self.begin = len(self.losses) if new else plain['begin']
+        if self.learn is not None: self.recorder.losses, self.recorder.lrs = self.losses[self.begin:], self.lrs[self.begin:]
 
 # %% ../nbs/05a_checkpoint.ipynb #699d1382
 def _place(learn):
@@ -309,15 +310,15 @@ class Checkpointer(Callback):
         self.step, self.first, self.asked, self.saved, self.cost, self.whole = 0, 0, 0, time.monotonic(), 0., False
 
     @contextmanager
-    def held(self) -> object: # A context that gives this checkpointer
+    def held(self):
         "Hold the folder, and be told of signals, for as long as the training takes"
-        with nullcontext() if rank() else _locked(self.folder), _signals(self._ask): yield self
+        with nullcontext() if rank() else _locked(self.folder), _signals(self._ask): yield
         if self.asked: _stop(self.asked) # after the last batch
 
     def _ask(self, signum, frame):
         if self.asked: raise KeyboardInterrupt
         self.asked = signum
-        print('Stopping when this batch is done and a checkpoint is written; once more does not wait.', file=sys.stderr)
+        print('Stopping once this batch is done and a checkpoint is written; interrupt again to stop at once.', file=sys.stderr)
 
     def find(self,
         learn, # The `LMLearner` that is to be trained

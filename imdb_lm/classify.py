@@ -9,8 +9,6 @@ __all__ = ['ClasLoader', 'FolderLabel', 'clas_dls', 'clas_learner', 'classifier'
 from collections.abc import Iterable
 from copy import deepcopy
 from functools import partial
-from importlib.metadata import version
-from numbers import Integral, Real
 from pathlib import Path
 
 import fastai.callback.schedule  # noqa: F401 -- lends learners their fit_one_cycle
@@ -29,6 +27,7 @@ from fastai.torch_core import get_model
 from fastcore.basics import patch
 from fastcore.meta import delegates
 from fasttransform import Transform
+from pandas.api.types import is_list_like
 from torch import nn
 
 from .checkpoint import _digest
@@ -36,8 +35,8 @@ from .checks import ABOVE_0, BELOW_1, check_number, check_whole
 from .classifier import Classifier, write_clas
 from .data import review_files
 from .labels import column_labels
-from .learner import TrimMemory, _agree, _backwards, _check_dls, _check_dropouts, _check_tokenizer, _data, _figures
-from .loader import Documents, Tokenizer, _both_parts, _documents, _splitter, as_source, table_texts
+from .learner import TrimMemory, _about, _agree, _check_dls, _check_dropouts, _check_tokenizer
+from .loader import Documents, Tokenizer, _backwards, _both_parts, _column, _documents, _splitter, as_source, table_texts
 from .model import check_vocab, find_model, read_config, read_vocab
 from .network import NETWORK, build_net
 from .pretrained import folder_weights, is_whole, plain_weights
@@ -90,10 +89,8 @@ class FolderLabel(Transform):
 def _labelled_table(source, text_col, label_col):
     "The table, its labels as text"
     table_texts(source, text_col)
-    if (n := list(source.columns).count(label_col)) != 1:
-        raise ValueError(f'the table has {n or "no"} column{"s"*(n > 1)} {label_col!r} but {", ".join(map(repr, source.columns))}: name the column of labels as label_col')
-    if label_col == text_col or label_col in list(text_col): raise ValueError(f'label_col={label_col!r} is a column of texts: name the one of labels')
-    labels = column_labels(source[label_col])
+    labels = column_labels(_column(source, label_col, 'name the column of labels as label_col'))
+    if label_col in (text_col if is_list_like(text_col) else [text_col]): raise ValueError(f'label_col={label_col!r} is a column of texts: name the one of labels')
     if None in labels: raise ValueError(f'row {labels.index(None)} has no label in {label_col!r}: drop the row, or fill it')
     return source.assign(**{label_col: pd.Series(labels, dtype=object)})
 
@@ -103,11 +100,11 @@ def _clas_splitter(source, valid_pct, seed, valid):
         if isinstance(name, (str, Path)) and all((source/o).is_dir() for o in ('train', name)): return GrandparentSplitter(valid_name=str(name))
     return _splitter(source, valid_pct, seed, valid)
 
-def _check_classes(split, items, label):
+def _check_classes(split, label):
     "Are there two classes or more, and each of them in both parts?"
     def check(o):
         parts = split(o)
-        train, valid = ({label(items(o, i)) for i in part} for part in parts)
+        train, valid = ({label(o, i) for i in part} for part in parts)
         if len(train | valid) < 2: raise ValueError(f'all texts are of one class, {min(train | valid)!r}: give texts of two classes or more')
         for name,missing in dict(training=valid - train, validation=train - valid).items():
             if missing: raise ValueError(f'the {name} texts have none of class {min(missing)!r}: give such texts, or another seed, valid_pct or valid')
@@ -138,8 +135,8 @@ def clas_dls(
     how = dict(get_y=ColReader(label_col)) if table else dict(get_items=partial(_labelled_files, valid=valid), get_y=FolderLabel())
     block = TextBlock(Tokenizer(None, text_col, errors, n_workers), vocab=vocab, seq_len=seq_len)
     block.dl_type = ClasLoader
-    items, label = (lambda o,i: o[label_col][i], str) if table else (lambda o,i: o[i], parent_label)
-    dsets = DataBlock(blocks=(block, CategoryBlock), splitter=_check_classes(split, items, label), get_x=Transform(), **how).datasets(source)
+    label = (lambda o,i: o[label_col][i]) if table else (lambda o,i: parent_label(o[i]))
+    dsets = DataBlock(blocks=(block, CategoryBlock), splitter=_check_classes(split, label), get_x=Transform(), **how).datasets(source)
     if len(dsets.train) < bs: raise ValueError(f'there are {len(dsets.train)} texts for training, fewer than the {bs} of a batch: lower bs, or give more texts')
     return dsets.dataloaders(path=source if isinstance(source, Path) else Path('.'), bs=bs, before_batch=Pad_Chunk(seq_len=seq_len))
 
@@ -171,7 +168,7 @@ def _sizes(weights):
 def _check_direction(dls, lm_dls):
     "Do both read from the same end?"
     way = {False: 'forwards', True: 'backwards'}
-    here, there = _backwards(dls), _backwards(lm_dls)
+    here, there = _backwards(dls.train_ds), _backwards(lm_dls.train_ds)
     if here != there: raise ValueError(f'the encoder reads {way[there]}, the DataLoaders {way[here]}: give an encoder that reads as they do')
 
 def _check_words(vocab, words, n):
@@ -245,9 +242,7 @@ def save_clas(
 ) -> Path: # `folder`
     "Write the classifier of `learn`, whole or not at all; `load_clas` reads it"
     if rank(): return Path(folder)
-    about = dict(arch='AWD_LSTM', versions={p: version(p) for p in ('fastai', 'torch', 'spacy')},
-                 data=_data(learn.dls, 'texts'), recipe=getattr(learn, 'recipe', None), metrics=_figures(learn))
-    return write_clas(folder, classifier(learn), about)
+    return write_clas(folder, classifier(learn), _about(learn, 'texts'))
 
 # %% ../nbs/07_classify.ipynb #33753b00
 def _gradual(learn, epochs, lrs):
@@ -257,11 +252,10 @@ def _gradual(learn, epochs, lrs):
     return [(i, e, lr if i == 1 else slice(lr/2.6**(n - 1), lr), None if i in (len(lrs), n) or not learn.pretrained else i)
             for i,(e,lr) in enumerate(zip(epochs, lrs), 1)]
 
-def _numbers(name, values, kind, ok, want):
-    "`values` as a list of `kind`, if each of them is `ok`"
-    values = list(values) if isinstance(values, Iterable) else values
-    if isinstance(values, list) and all(isinstance(o, Real) and not isinstance(o, bool) and ok(o) for o in values): return list(map(kind, values))
-    raise ValueError(f'{name}={values!r} cannot be: it must be a number for each stage, {want}')
+def _each(name, values, check):
+    "`values`, a number for each stage, each as `check` gives it"
+    if isinstance(values, Iterable): return [check(name, o) for o in values]
+    raise ValueError(f'{name}={values!r} cannot be: it must be a number for each stage')
 
 @patch
 @delegates(Learner.fit_one_cycle, but=['n_epoch', 'lr_max', 'cbs', 'start_epoch', 'reset_opt'])
@@ -276,8 +270,8 @@ def fit_gradual(self: TextLearner,
     if isinstance(self, LMLearner): raise TypeError('fit_gradual trains classifiers: for a language model there is fit_two_stage')
     _check_precision(self, cbs)
     self.pretrained = getattr(self, 'pretrained', True)
-    epochs = _numbers('epochs', epochs, int, lambda o: isinstance(o, Integral) and o >= 0, 'whole and at least 0')
-    lrs = _numbers('lrs', lrs, float, lambda o: 0 < o < float('inf'), 'above 0, such as 2e-2')
+    epochs = _each('epochs', epochs, partial(check_whole, least=0))
+    lrs = _each('lrs', lrs, partial(check_number, want='a number above 0, such as 2e-2', least=ABOVE_0))
     stages = _gradual(self, epochs, lrs)
     recipe = dict(epochs=epochs, lrs=lrs, labels=_digest(torch.tensor([int(y) for o in self.dls for y in o.dataset.tls[1]]).numpy()))
     return fit_stages(self, stages, checkpoint, cbs, save_clas, recipe, **kwargs)

@@ -156,7 +156,9 @@ def main():
     "What the command `imdb_lm` runs"
     filterwarnings('ignore', '`torch.jit.script` is deprecated') # by fastai's decorators: whoever types can do nothing about it
     try: several = _several()
-    except ValueError as e: sys.exit(_complain(e) or 1)
+    except ValueError as e:
+        _complain(e)
+        sys.exit(1)
     if several and os.environ.get('RANK', '0') != '0': _give_up_stdout() # of several processes the first one speaks
     if hasattr(sys.stdout, 'reconfigure') and not sys.stdout.isatty(): sys.stdout.reconfigure(encoding='utf-8', errors=sys.stdout.errors) # what is piped into this command is read as that, too
     try:
@@ -166,7 +168,8 @@ def main():
     except OSError as e: # the help may go to a full disk, too
         if DEBUG in sys.argv: raise
         _give_up_stdout()
-        sys.exit(_complain(e) or 1)
+        _complain(e)
+        sys.exit(1)
     except _UsageError as e:
         if len(sys.argv) < 2: e.show() # the help
         else: _complain(_slip(e))
@@ -253,7 +256,7 @@ def _learner(data, text_col, label, size, pretrained, bs, seq_len, seed, recipe=
 # %% ../nbs/08_cli.ipynb #a6d220ae
 def _rows(bs):
     "The rows of a batch that were typed; None where that is left to us"
-    if bs == 'auto' and _several(): raise ValueError('--bs auto tries what fits beside nothing else: among several processes, give a number')
+    if bs == 'auto' and _several(): raise ValueError('--bs auto tests what fits for one process on its own: with several processes, give a number')
     if bs in (None, 'auto'): return None
     try: return int(bs)
     except ValueError: raise ValueError(f'bs={bs!r} cannot be: it must be a whole number of at least 1, or auto') from None
@@ -266,7 +269,7 @@ def _fit_to_memory(learn, checkpoint):
     whole, begun = learn.dls.bs, checkpoint and n_processes() < 2 and batch_size(checkpoint)
     bs = begun if begun and not whole%begun else largest_bs(learn)
     why = f'as the run in {checkpoint} began' if bs == begun else 'a trial of it fits in memory' + (', more does not' if bs < whole else '')
-    print(f'bs: {bs}, {why}' + (f'; the gradients of {whole//bs} batches are added up, so the weights still change once in {whole} rows' if bs < whole else ''))
+    print(f'bs: {bs}, {why}' + (f'; the gradients of {whole//bs} batches are added up, so the weights still change once every {whole} rows' if bs < whole else ''))
     split_batches(learn, bs)
 
 # %% ../nbs/08_cli.ipynb #5e768788
@@ -290,11 +293,11 @@ def train(
     frozen_lr: Optional[float] = None, # Peak learning rate of stage one. Default: 0.02
     epochs: Optional[int] = None, # Epochs of stage two. Default: 10, for scratch 1
     lr: Optional[float] = None, # Peak learning rate of stage two. Default: 0.002, for scratch 0.005
-    bs: Optional[str] = None, # Rows of a batch, of each process where there are several; auto tries how many fit in memory, and adds up gradients to the default. Default: 16 for laptop, 128 for post
+    bs: Optional[str] = None, # Rows of a batch, per process where there are several; auto finds how many fit in memory, and adds up gradients to match the default. Default: 16 for laptop, 128 for post
     seq_len: Optional[int] = None, # Tokens of a row in a batch. Default: 48 for laptop, 72 for post
     seed: int = 42, # Decides which reviews are held out, the first weights and all that is random
     checkpoint: Optional[Path] = None, # A folder for checkpoints: the same command with the same folder goes on where it was stopped
-    dry_run: bool = False, # Run a few steps only, write nothing, and tell the time, memory and disk that the whole will take
+    dry_run: bool = False, # Run a few steps only, write nothing, and report the time, memory and disk space that a full run would take
 ):
     """Train a language model on texts, and write its model folder.
 
@@ -319,7 +322,7 @@ def train(
         fit = learn.fit_one_stage if recipe == 'scratch' else learn.fit_two_stage
         try: history = fit(**plan, checkpoint=checkpoint)
         except KeyboardInterrupt:
-            raise KeyboardInterrupt(f'stopped: what is done is in {checkpoint}, and the same command goes on' if checkpoint else 'stopped: nothing is kept; with --checkpoint FOLDER the same command would go on') from None
+            raise KeyboardInterrupt(f'stopped: what is done is in {checkpoint}, and the same command resumes it' if checkpoint else 'stopped: nothing was kept; with --checkpoint FOLDER the same command could resume') from None
     save_lm(learn, out)
     if rank(): return
     history.to_csv(out/'history.csv', index=False)
@@ -371,7 +374,7 @@ def _or_starter(model):
     "The model that was named, else the starter, which is said"
     from imdb_lm.model import STARTER
     from imdb_lm.processes import rank
-    if model is None and not rank(): print("imdb_lm: the starter writes, a small model that comes with imdb_lm; --model names another", file=sys.stderr)
+    if model is None and not rank(): print("imdb_lm: using the starter, a small model that comes with imdb_lm; choose another with --model", file=sys.stderr)
     return model or STARTER
 
 # %% ../nbs/08_cli.ipynb #a520da8d
@@ -403,7 +406,7 @@ def _print_fresh(lm, prompts, json, max_copy, against, text_col, n, **kwargs):
     for p,texts in zip(prompts, found):
         for text in texts: print(_seen(dumps(dict(prompt=p, text=text), ensure_ascii=False) if json else f'{text}\n'))
     missing = sum(n - len(o) for o in found)
-    if missing: raise RuntimeError(f'{missing} of {n*len(prompts)} reviews are missing: whatever was written copied more than {max_copy} words, so raise --max-copy or the temperature')
+    if missing: raise RuntimeError(f'{missing} of {n*len(prompts)} reviews are missing: every other attempt copied more than {max_copy} words in a row, so raise --max-copy or the temperature')
 
 # %% ../nbs/08_cli.ipynb #f331bb0e
 @contextmanager
@@ -430,7 +433,7 @@ def _write_file(lm, model, out, prompts, **kwargs):
     from imdb_lm.reviews import write_reviews
     try:
         with _progress() as tell: write_reviews(lm, out, prompts, model_hash(model), progress=tell, **kwargs)
-    except KeyboardInterrupt: raise KeyboardInterrupt(f'stopped: what is written is in {out}, and the same command with --resume goes on') from None
+    except KeyboardInterrupt: raise KeyboardInterrupt(f'stopped: what is written is in {out}, and the same command with --resume continues it') from None
 
 # %% ../nbs/08_cli.ipynb #89c5b7ef
 @command
@@ -444,20 +447,20 @@ def generate(
     top_k: Optional[int] = None, # Choose among the k likeliest words
     top_p: Optional[float] = None, # Choose among the likeliest words that together reach this probability
     min_p: Optional[float] = None, # Choose among words with at least this share of the likeliest one's probability
-    repetition_penalty: float = 1., # Above 1 makes words that were there less likely
+    repetition_penalty: float = 1., # Above 1 makes words already used less likely
     stars: Optional[int] = None, # The rating that the review gives, where the model was trained with ratings
     sentiment: Optional[str] = None, # What the review thinks, pos or neg: the highest or the lowest rating
-    guidance_scale: float = 10., # How much stars, sentiment or label count: 1 as the model learned them, more is clearer
-    label: Optional[str] = None, # The label to write for, where the model was trained with others than ratings
+    guidance_scale: float = 10., # How strongly stars, sentiment or label count: 1 as the model learned them, higher is stronger
+    label: Optional[str] = None, # The label to write for, where the model was trained with labels other than ratings
     banned: Optional[list[str]] = None, # A word never to write; may be given several times
-    min_words: int = 0, # Words before which no review ends
+    min_words: int = 0, # Words added at least, before a review may end
     seed: Optional[int] = None, # The same seed gives the same reviews
     stop: bool = True, # End where the review ends
     raw: bool = False, # Print tokens as the model wrote them
     json: bool = False, # Print a line of JSON for each review
     out: Optional[Path] = None, # Write the reviews to this file, a line of JSON for each
     resume: bool = False, # Go on with the file that --out names, if it is there
-    max_copy: Optional[int] = None, # Write a review again that has more words in a row from the texts that --against names
+    max_copy: Optional[int] = None, # Most words in a row that a review may copy from the texts of --against; one that copies more is written again
     against: Optional[str] = None, # For --max-copy: the texts that the model was trained on: imdb, mini, or a PATH, as for train --data. Default: imdb
     text_col: Optional[str] = None, # For --against: the column of texts, where it is a table. Default: text
 ):
@@ -466,15 +469,17 @@ def generate(
     Example: imdb_lm generate "I like this movie because" --n 3 --temperature 0.9
     """
     if resume and not out: raise ValueError('--resume needs --out: name the file to go on with')
-    if out and max_copy is not None: raise ValueError('--max-copy prints its reviews: leave --out out')
-    if against and max_copy is None: raise ValueError('--against is for --max-copy: give the most words in a row that may be copied')
+    if out and max_copy is not None: raise ValueError('--max-copy prints its reviews: omit --out')
+    if against and max_copy is None: raise ValueError('--against needs --max-copy: give the most words in a row that may be copied')
     if text_col and max_copy is None: raise ValueError('--text-col is for --against: leave it out')
     if out:
         from imdb_lm.reviews import check_out
         check_out(out, resume)
     from imdb_lm.model import load_lm
     from imdb_lm.processes import from_first, rank
-    prompts, lm = from_first(None if rank() else _prompts(prompts)), load_lm(model := _or_starter(model))
+    prompts = from_first(None if rank() else _prompts(prompts))
+    model = _or_starter(model)
+    lm = load_lm(model)
     how = dict(n_words=n_words, n=n, temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p, repetition_penalty=repetition_penalty,
                label=label, stars=stars, sentiment=sentiment, guidance_scale=guidance_scale, banned=banned or (), min_words=min_words, seed=seed, stop=stop, raw=raw)
     if max_copy is not None: _print_fresh(lm, prompts, json, max_copy, against or 'imdb', text_col or 'text', **how)
@@ -506,11 +511,12 @@ def _report(lm, texts, data, valid_pct, seed, text_col, folder):
 def _say_what_it_read(lm, data):
     "A word where the model is judged by other texts than those that it has learned from"
     from imdb_lm.card import _part
-    name = {'imdb': 'imdb', 'mini_reviews': 'mini'}.get(read := str(_part(lm.config, 'data').get('name')), read)
+    read = str(_part(lm.config, 'data').get('name'))
+    name = 'mini' if read == 'mini_reviews' else read
     if name in ('None', 'a table', data, Path(data).resolve().name): return
-    print(f'imdb_lm: this model was trained on {name}, and is judged by {data}; --data names other texts', file=sys.stderr)
+    print(f'imdb_lm: this model was trained on {name}, and is evaluated on {data}; choose other texts with --data', file=sys.stderr)
 
-def _show_figures(data, reviews, tokens, perplexity, stream_perplexity, bits_per_byte, accuracy, unknown, **more):
+def _show_figures(data, reviews, tokens, perplexity, stream_perplexity, bits_per_byte, accuracy, unknown):
     _table(('reviews', f'{reviews:,}', f'{tokens:,} tokens of {data}'),
            ('perplexity', f'{perplexity:.2f}', 'each review from its beginning'), ('', f'{stream_perplexity:.2f}', 'as fastai computes it'),
            ('bits per byte', f'{bits_per_byte:.3f}', 'of the text as it was typed'), ('accuracy', f'{accuracy:.1%}', 'of the next words'),
@@ -608,7 +614,7 @@ def demo(
     quick: bool = False, # Only write, without training: seconds
     seed: int = 42, # The same seed gives the same demo
 ):
-    """See it work: fine-tune the starter for minutes.
+    """See it work: fine-tune the starter for a few minutes.
 
     The starter is a small model that comes with imdb_lm; it learns from the bundled corpus, and writes before and after.
     """
@@ -644,7 +650,7 @@ def card(
 def push(
     folder: str, # The model folder
     name: str, # Where to: hf://OWNER/NAME
-    public: bool = False, # Let everybody see a page that is not there yet; whose texts was it trained on?
+    public: bool = False, # Make the page public if it is new; first check whose texts the model was trained on
 ):
     """Put a model folder on the Hugging Face Hub.
 
@@ -658,7 +664,7 @@ def push(
 # %% ../nbs/08_cli.ipynb #75d4aafc
 @command
 def app_(
-    model: Optional[list[str]] = None, # A model: a FOLDER, or hf://OWNER/NAME; may be given several times, and the page lets choose. Default: the starter
+    model: Optional[list[str]] = None, # A model: a FOLDER, or hf://OWNER/NAME; may be given several times, and the page lets you choose. Default: the starter
     host: str = '127.0.0.1', # Who may see the page: 127.0.0.1 is this machine only, 0.0.0.0 everybody who can reach it
     port: int = 7860, # Where on that host
     space: Optional[Path] = None, # Open nothing: write the folder of a Hugging Face Space with the model

@@ -101,7 +101,7 @@ class Logits:
 
     def full(self) -> Tensor: # (bs, seq_len, vocab)
         "The logits after all; a RuntimeError where they are `stale`, since the weights have changed"
-        if self.stale: raise RuntimeError('the logits of a step are asked for after it, when the weights are others: read learn.pred before (in after_pred or after_loss), or make the learner with chunked=False')
+        if self.stale: raise RuntimeError('the logits of a step were requested after it, when the weights have changed: read learn.pred before (in after_pred or after_loss), or make the learner with chunked=False')
         return self.linear(self.features.to(self.linear.weight.dtype)) # half precision ends before the metrics
 
     def argmax(self,

@@ -179,7 +179,9 @@ class Row:
 
 class _Batch:
     "Rows side by side: features after their last words, states, words that were there"
-    def __init__(self, lm, mark_seen=False, prompt=attrgetter('ids')): self.lm, self.mark_seen, self.prompt, self.rows, self.read = lm, mark_seen, prompt, [], {}
+    def __init__(self, lm, mark_seen=False, prompt=attrgetter('ids')):
+        self.lm, self.mark_seen, self.prompt = lm, mark_seen, prompt
+        self.rows, self.read = [], {}
 
     def add(self, rows):
         "More rows, their prompts read"
@@ -188,7 +190,7 @@ class _Batch:
         h, state = _read_prompts(self.lm, prompts, self.read)
         seen = _seen(prompts, len(self.lm.vocab), self.lm.device) if self.mark_seen else None
         if self.rows:
-            h, state = torch.cat([self.h, h]), [tuple(torch.cat(o, 1) for o in zip(*layer)) for layer in zip(self.state, state)]
+            h, state = torch.cat([self.h, h]), _side_by_side([self.state, state])
             if self.mark_seen: seen = torch.cat([self.seen, seen])
         self.rows, self.h, self.state, self.seen = self.rows + rows, h, state, seen
 
@@ -215,7 +217,9 @@ def _read_prompts(lm, prompts, read):
     for key,ids in zip(keys, prompts):
         if key not in read: read[key] = read_prompt(lm, ids)
     hs, states = zip(*(read[key] for key in keys))
-    return torch.cat(hs), [tuple(torch.cat(o, 1) for o in zip(*layer)) for layer in zip(*states)]
+    return torch.cat(hs), _side_by_side(states)
+
+def _side_by_side(states): return [tuple(torch.cat(o, 1) for o in zip(*layer)) for layer in zip(*states)]
 
 # %% ../nbs/04_generate.ipynb #c416ed4b
 @torch.inference_mode()

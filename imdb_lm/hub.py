@@ -27,7 +27,7 @@ def _told(name, what):
     except errors.RepositoryNotFoundError: raise FileNotFoundError(f'{name} does not exist, or you may not {what} it: check the name, or log in by `hf auth login`') from None
     except errors.HTTPError as e:
         code = getattr(getattr(e, 'response', None), 'status_code', None)
-        if code in (401, 403): raise PermissionError(f'the Hub does not let you {what} {name}: log in by `hf auth login` with a token that may') from None
+        if code in (401, 403): raise PermissionError(f'the Hub does not let you {what} {name}: log in with `hf auth login` and a token that has permission') from None
         raise OSError(f'the Hub cannot be reached to {what} {name}: {" ".join(str(e).split())[:200]}') from None
     except errors.LocalEntryNotFoundError: raise OSError(f'the Hub cannot be reached to {what} {name}, and it was never downloaded here') from None
 

@@ -30,6 +30,7 @@ from .checks import check_number
 from .data import untar_wt103
 from .engine import Chunked, ChunkedDecoder, FusedAdam, LMLoss
 from .generate import Writing
+from .loader import _backwards
 from .model import HUB, LanguageModel, read_config, read_vocab, write_model
 from .network import NETWORK, build_net, fastai_name
 from .pretrained import folder_weights, load_weights, read_pair
@@ -140,7 +141,6 @@ def _parts(learn):
     if type(enc) is not AWD_LSTM or enc.n_dir != 1: raise ValueError(f'only AWD_LSTM, in one direction, becomes a language model here, not {type(enc).__name__}')
     return enc, dec
 
-def _backwards(dls): return any(f.name == 'reverse_text' for f in dls.train_ds.tls[0].tfms.fs)
 
 def _is_default(tok):
     "Whether a `Tokenizer` gives the tokens that a `LanguageModel` reads"
@@ -150,8 +150,8 @@ def _is_default(tok):
 
 def _check_tokenizer(dls):
     if not _is_default(dls.train_ds.tokenizer):
-        raise ValueError('only the default tokenizer is known here: use learn.predict with another one')
-    if _backwards(dls):
+        raise ValueError('only the default tokenizer is supported here: with another one, use learn.predict')
+    if _backwards(dls.train_ds):
         raise ValueError('a model that reads backwards cannot write here, and has no model folder: use learn.predict, learn.save, learn.save_encoder')
 
 # %% ../nbs/05_learner.ipynb #3b8f3581
@@ -183,14 +183,16 @@ def save_lm(
     lm, (enc, dec) = language_model(learn), _parts(learn)
     dropouts = dict(output_p=dec.output_dp.p, hidden_p=enc.hidden_dps[0].p, input_p=enc.input_dp.p,
                     embed_p=enc.encoder_dp.embed_p, weight_p=enc.rnns[0].weight_p)
-    about = dict(arch='AWD_LSTM', dropouts=dropouts,
-                 tokenizer=dict(name='fastai WordTokenizer', rules=[f.__name__ for f in defaults.text_proc_rules],
-                                post_rules=[f.__name__ for f in defaults.text_postproc_rules]),
-                 versions={p: version(p) for p in ('fastai', 'torch', 'spacy')},
-                 data=_data(learn.dls, 'reviews'), base=getattr(learn, 'base', []), recipe=getattr(learn, 'recipe', None), metrics=_figures(learn))
+    tokenizer = dict(name='fastai WordTokenizer', rules=[f.__name__ for f in defaults.text_proc_rules], post_rules=[f.__name__ for f in defaults.text_postproc_rules])
+    about = dict(_about(learn, 'reviews'), dropouts=dropouts, tokenizer=tokenizer, base=getattr(learn, 'base', []))
     write_model(folder, {fastai_name(n): p for n,p in lm.net.named_parameters()}, lm.vocab, {**lm.config, **about})
     write_card(folder)
     return Path(folder)
+
+def _about(learn, what):
+    "What `config.json` tells of a training, whose texts are called `what` there"
+    return dict(arch='AWD_LSTM', versions={p: version(p) for p in ('fastai', 'torch', 'spacy')}, data=_data(learn.dls, what),
+                recipe=getattr(learn, 'recipe', None), metrics=_figures(learn))
 
 def _data(dls, what):
     "What a model folder tells of its texts; None where they are no longer there, as in a learner that was loaded"

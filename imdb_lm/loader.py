@@ -77,7 +77,7 @@ def as_source(
 def _column(table, name, advice):
     "The column of this name, if there is one"
     if (n := list(table.columns).count(name)) == 1: return table[name]
-    raise ValueError(f'the table has {n or "no"} columns {name!r} but {", ".join(map(repr, table.columns))}: {advice}')
+    raise ValueError(f'the table has {n or "no"} columns {name!r}; it has {", ".join(map(repr, table.columns))}: {advice}')
 
 def _field(table, name):
     "The values of a column of texts, if none is missing"
@@ -106,12 +106,12 @@ def corpus_labels(
     label: str, # The table's column; 'stars' for a folder
 ) -> list: # A str for each text, or None
     "The labels of a corpus, if there are any"
-    if isinstance(items, pd.DataFrame):
-        res = column_labels(_column(items, label, 'name the column of labels as label'))
-    elif label != 'stars': raise ValueError(f"label={label!r} cannot be: the files of a folder have one label, 'stars', in their names; for others give a table")
-    else: res = list(map(file_stars, items))
+    table = isinstance(items, pd.DataFrame)
+    if not table and label != 'stars': raise ValueError(f"label={label!r} cannot be: the files of a folder have one label, 'stars', in their names; for others give a table")
+    res = column_labels(_column(items, label, 'name the column of labels as label')) if table else list(map(file_stars, items))
     if any(o is not None for o in res): return res
-    raise ValueError(f'none of the {len(items):,} texts has a label: leave label out, or ' + (f'fill the column {label!r}' if isinstance(items, pd.DataFrame) else 'name the files as IMDb does, 12_9.txt with 9 stars'))
+    advice = f'fill the column {label!r}' if table else 'name the files as IMDb does, 12_9.txt with 9 stars'
+    raise ValueError(f'none of the {len(items):,} texts has a label: leave label out, or {advice}')
 
 # %% ../nbs/02_loader.ipynb #2ea5b6d2
 def tokens_folder(
@@ -223,9 +223,10 @@ def _documents(dataset):
         lengths, ids = np.array(list(map(len, rows))), np.concatenate(rows)
         return Documents(ids, np.cumsum(lengths) - lengths, lengths, np.arange(ids.max(initial=0) + 1))
     corpus, o2i = dataset.tokenizer.corpus, dataset.numericalize.o2i
-    backwards = any(f.name == 'reverse_text' for f in dataset.tls[0].tfms.fs)
     vocab = np.fromiter((o2i.get(o, 0) for o in corpus.words), np.int64, len(corpus.words))
-    return Documents(corpus.ids, (corpus.ends - corpus.lengths)[places], corpus.lengths[places], vocab, -1 if backwards else 1)
+    return Documents(corpus.ids, (corpus.ends - corpus.lengths)[places], corpus.lengths[places], vocab, -1 if _backwards(dataset) else 1)
+
+def _backwards(dataset): return any(f.name == 'reverse_text' for f in dataset.tls[0].tfms.fs)
 
 # %% ../nbs/02_loader.ipynb #eae67090
 class Chunks:

@@ -118,7 +118,7 @@ def corpus_index(
     path, # The corpus, as for `lm_dls`: a folder, a table, a list of str
     valid_pct: float = 0., # Share that was held out and is left out here, in [0, 1); 0 takes all
     seed: int = 42, # The seed it was held out with; 42 is that of `lm_dls`, too
-    text_col: str = 'text', # The column of texts, where the corpus is a table
+    text_col: str|list = 'text', # The column of texts, where the corpus is a table; or several, as fields of one text
 ) -> CopyIndex: # Of all that was not held out
     "An index of the texts that a model was trained on"
     check_number('valid_pct', valid_pct, 'the share that was held out, from 0 to below 1, as 1 leaves no training text to look for copies in', most=BELOW_1)

@@ -143,7 +143,7 @@ def _first_that_fits(learn, sizes):
         room = _room(learn, sizes[0]) if sizes and sizes[0] > 1 and learn.dls.device.type == 'cpu' else float('inf')
         return next((n for n in sizes if n <= room and _fits(learn, n)), None)
 
-def _parts(bs): return [bs//k for k in range(1, bs + 1) if not bs%k]
+def _divisors(bs): return [bs//k for k in range(1, bs + 1) if not bs%k]
 
 def largest_bs(
     learn: LMLearner, # It stays as it is
@@ -151,7 +151,7 @@ def largest_bs(
     "The largest part of the batch of `learn` that a training step has memory for, found by trying; a MemoryError where a single row does not fit"
     if not isinstance(learn, LMLearner): raise TypeError(f'largest_bs is for language models, whose batches are all of one shape, not for a {type(learn).__name__}')
     if num_distrib() > 1: raise ValueError('what fits is tried in one process: run it there, and give its answer as bs to all of them')
-    if (bs := _first_that_fits(learn, _parts(learn.dls.bs))): return bs
+    if (bs := _first_that_fits(learn, _divisors(learn.dls.bs))): return bs
     raise MemoryError(_TOO_LARGE.format(learn.dls.train.seq_len))
 
 _TOO_LARGE = 'there is not enough memory for one row of {} tokens: lower seq_len, or take a smaller network or vocabulary'
@@ -161,11 +161,11 @@ def _rows_of_a_change(learn): return max([learn.dls.bs, *(o.n_acc for o in learn
 
 def split_batches(
     learn: LMLearner, # Its `dls` are replaced by others on the same texts
-    bs: int, # Rows of its batches from now on: a part, without a rest, of what they have
+    bs: int, # Rows of its batches from now on: a divisor of what they have
 ) -> LMLearner: # `learn`, with fastai's `GradientAccumulation`
     "Train on `bs` rows at a time, and add up gradients until they are those of the batch that `learn` has now"
     whole = _rows_of_a_change(learn)
-    if not isinstance(bs, Integral) or isinstance(bs, bool) or bs < 1 or whole%bs: raise ValueError(f'bs={bs!r} cannot be: it must be a part of {whole} rows without a rest, one of {_parts(whole)}')
+    if not isinstance(bs, Integral) or isinstance(bs, bool) or bs < 1 or whole%bs: raise ValueError(f'bs={bs!r} cannot be: it must divide {whole} rows without a remainder, one of {_divisors(whole)}')
     if bs == learn.dls.bs: return learn
     learn.remove_cb(GradientAccumulation)
     learn.dls = DataLoaders(*[o.new(bs=int(bs)) for o in learn.dls.loaders], path=learn.dls.path, device=learn.dls.device)
@@ -188,9 +188,9 @@ def memory_explained(
 
 def _advice(learn, checkpoint):
     bs, length = learn.dls.bs, learn.dls.train.seq_len
-    kept = f'; the checkpoints in {checkpoint} are kept, and with more memory the same call goes on' if checkpoint else ''
+    kept = f'; the checkpoints in {checkpoint} are kept, and with more memory the same call resumes' if checkpoint else ''
     if num_distrib() > 1: return f'out of memory with batches of {bs} x {length}: lower bs; largest_bs tells in one process what fits{kept}'
-    fits = _first_that_fits(learn, _parts(bs)[1:])
+    fits = _first_that_fits(learn, _divisors(bs)[1:])
     if not fits: return f'out of memory with batches of {bs} x {length}: {_TOO_LARGE.format(length)}{kept}'
     return (f'out of memory with batches of {bs} x {length}: a trial of {STEPS} steps shows that bs={fits} fits; split_batches(learn, {fits}) before the training '
             f'adds gradients up to the same {_rows_of_a_change(learn)} rows, as imdb_lm train --bs auto does{kept}')

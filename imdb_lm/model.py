@@ -45,7 +45,8 @@ class LanguageModel:
     @property
     def precision(self) -> str:
         "Of its weights: 'fp32', 'bf16', 'fp16', 'fp64' or 'int8'"
-        return {torch.bfloat16: 'bf16', torch.int8: 'int8'}.get(o := self.net.encoder.weight.dtype, f'fp{8*o.itemsize}')
+        o = self.net.encoder.weight.dtype
+        return {torch.bfloat16: 'bf16', torch.int8: 'int8'}.get(o, f'fp{8*o.itemsize}')
 
     def __repr__(self):
         c = self.config
@@ -164,7 +165,7 @@ def check_target(
     folder: Path, # Where a model folder is to be written
     kind: str = KIND, # What is to be written
 ) -> Path: # Where `folder` really is, links followed
-    "Can a model be written to `folder`, and is nothing lost by it? Worth asking before hours of training"
+    "Can a model be written to `folder` without losing anything? Worth asking before hours of training"
     target = Path(os.path.realpath(folder))
     if str(folder).startswith(HUB[:-1]): raise ValueError(f'{folder} is no folder but a name on the Hub: write a folder, and let `imdb_lm push` upload it')
     try: os.fspath(target).encode()
@@ -226,12 +227,17 @@ def _is_label(o):
     "Is `o` the name of labels, and their values?"
     return isinstance(o, dict) and isinstance(o.get('name'), str) and isinstance(o.get('values'), list) and all(isinstance(v, str) for v in o['values'])
 
+def _shapes(config, vocab_sz):
+    "The shapes of the network's weights, lists, by fastai's names"
+    return {fastai_name(n): list(p.shape) for n,p in build_net(config, vocab_sz).named_parameters()}
+
 def _fitting(weights, config, vocab_sz):
     "Of `weights` those that the network has"
-    want = {fastai_name(n): p.shape for n,p in build_net(config, vocab_sz).named_parameters()}
-    for k,w in ((k, weights[k]) for k in want):
-        if w.shape != want[k] or not w.is_floating_point():
-            raise ValueError(f'the weights do not fit: {k} is {list(w.shape)} of {w.dtype}, expected floating point numbers, {list(want[k])} for {vocab_sz} words')
+    want = _shapes(config, vocab_sz)
+    for k,shape in want.items():
+        w = weights[k]
+        if list(w.shape) != shape or not w.is_floating_point():
+            raise ValueError(f'the weights do not fit: {k} is {list(w.shape)} of {w.dtype}, expected floating point numbers, {shape} for {vocab_sz} words')
     return {k: weights[k] for k in want}
 
 # %% ../nbs/03_model.ipynb #bc51a597
@@ -347,7 +353,7 @@ def read_weights(
     "The weights of the model in `folder`, if they are the ones that `config` and the vocabulary ask for; else a `ValueError`"
     path = find_model(folder)/'model.safetensors'
     _check_sizes(folder, config, vocab_sz)
-    want = {fastai_name(n): list(p.shape) for n,p in build_net(config, vocab_sz).named_parameters()} | (head or {})
+    want = _shapes(config, vocab_sz) | (head or {})
     try:
         with safe_open(path, framework='pt') as f:
             slices = {k: f.get_slice(k) for k in f.keys()}

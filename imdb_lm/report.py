@@ -153,7 +153,7 @@ Reviews it wrote, {n:,} at each temperature, beside as many real ones that were 
 
 ![](report.png)
 
-Bits per byte pay for unknown words in full: `xxunk`, then the letters, by how often one follows the other in the vocabulary. distinct-n: share of different ones among all runs of n tokens. self-BLEU: BLEU-4 of each review against the others (smoothed, Lin and Och 2004). Repetition rate: share of a review's runs of four tokens that were there before in it. Copies are runs of words shared with the training text, whatever the capitals and signs.
+Bits per byte pay for unknown words in full: `xxunk`, then the letters, by how often one follows the other in the vocabulary. distinct-n: share of different ones among all runs of n tokens. self-BLEU: BLEU-4 of each review against the others (smoothed, Lin and Och 2004). Repetition rate: share of a review's runs of four tokens that occurred earlier in it. Copies are runs of words shared with the training text, ignoring capitals and punctuation.
 '''
 
 def _table(res):

@@ -22,7 +22,7 @@ def check_out(
     out: str|Path, # The file to write
     resume: bool, # May it be there already, to be continued?
 ) -> Path: # `out`
-    "Can reviews be written to `out`, and is nothing lost by it? If not, an `OSError` says why"
+    "Can reviews be written to `out` without losing anything? If not, an `OSError` says why"
     out = Path(out)
     if out.is_dir(): raise IsADirectoryError(f'{out} is a folder: name a file for the reviews')
     if out.exists() and not out.is_file(): raise OSError(f'{out} is a pipe or a device: name a plain file for the reviews')

@@ -68,7 +68,7 @@ def test_where_the_weights_come_from(lm):
     "Each model before, and the conditions of IMDb, which stay"
     base = [dict(name='hf://me/first', data=dict(name='recipes')), dict(name='starter', data=dict(name='imdb', reviews=90_000, held_out=10_000)), dict(name='wt103')]
     card = model_card(LanguageModel(lm.net, lm.vocab, {**lm.config, 'data': dict(name='mine', reviews=9, held_out=1), 'base': base}), 'm')
-    assert re.search('called `mine`.*were those of `hf://me/first`. Its texts are called `recipes`.*those of `starter`. Movie reviews of IMDb.*for research.*those of `wt103`', card, re.S)
+    assert re.search('called `mine`.*the weights of `hf://me/first`. Its texts are called `recipes`.*the weights of `starter`. Movie reviews of IMDb.*for research.*the weights of `wt103`', card, re.S)
     assert 'IMDb' not in model_card(lm, 'm')
 
 

@@ -283,7 +283,7 @@ def test_a_pretrained_network_stays_frozen_in_stage_one(reviews, tmp_path, model
 
 # ---- gradients that are added up over several batches
 
-def split(reviews, **kwargs): return split_batches(learner(reviews, bs=8, **kwargs), 4)
+def split(reviews, **kwargs): return split_batches(learner(reviews, bs=8, seq_len=68, **kwargs), 4)
 
 
 @pytest.fixture(scope='module')

@@ -290,7 +290,7 @@ def test_bad_corpora(table, corpus, vocab, tmp_path):
     with pytest.raises(ValueError, match="all texts are of one class, 'neg'"): dls(table[table.opinion == 'neg'])
     with pytest.raises(ValueError, match="the validation texts have none of class 'pos'"): dls(table[~table.held | (table.opinion == 'neg')])
     with pytest.raises(ValueError, match="the training texts have none of class 'pos'"): dls(table[table.held | (table.opinion == 'neg')])
-    with pytest.raises(ValueError, match="no column 'stars'.*label_col"): dls(table, label_col='stars')
+    with pytest.raises(ValueError, match="no columns 'stars'.*label_col"): dls(table, label_col='stars')
     with pytest.raises(ValueError, match="row 1 has no label in 'opinion'"): dls(table.assign(opinion=['neg', None]*(len(table)//2)))
     with pytest.raises(ValueError, match='lower bs'): dls(table, bs=21)
     for name,bad in (('bs', 0), ('bs', True), ('bs', 4.), ('seq_len', -1), ('seq_len', '24'), ('seq_len', False)):
@@ -299,9 +299,10 @@ def test_bad_corpora(table, corpus, vocab, tmp_path):
         with pytest.raises(ValueError, match=f'valid_pct={bad!r} cannot be: it must be a share between 0 and 1'): dls(table, valid_pct=bad)
     with pytest.raises(ValueError, match="the table has 2 columns 'opinion'"): dls(pd.concat([table, table[['opinion']]], axis=1))
     with pytest.raises(ValueError, match="label_col='review' is a column of texts"): dls(table, label_col='review')
+    assert dls(table.rename(columns={'opinion': 'r'}), label_col='r').vocab[1] == dls(table).vocab[1] # a letter of the other column's name
     with pytest.raises(TypeError, match='vocab is of type DataLoaders: give a list of str'): clas_dls(table, dls(table), text_col='review', label_col='opinion', valid='held')
     with pytest.raises(ValueError, match='vocab is no vocabulary'): clas_dls(table, ['the', 'a'])
-    with pytest.raises(ValueError, match="no column 'label'"): clas_dls(['a text', 'another'], vocab)
+    with pytest.raises(ValueError, match="no columns 'label'"): clas_dls(['a text', 'another'], vocab)
     (tmp_path/'empty'/'train').mkdir(parents=True)
     with pytest.raises(ValueError, match='has no .txt files'): clas_dls(tmp_path/'empty', vocab)
 

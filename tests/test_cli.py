@@ -280,7 +280,7 @@ def test_auto_where_less_fits(typed, corpus, monkeypatch):
     monkeypatch.setattr('imdb_lm.memory.largest_bs', lambda learn: 4)
     rc, out, err = typed('train', '--data', corpus, *FIT, '--bs', 'auto')
     assert rc == 0 and Path('model').exists()
-    assert '\nbs: 4, a trial of it fits in memory, more does not; the gradients of 4 batches are added up, so the weights still change once in 16 rows\n' in out
+    assert '\nbs: 4, a trial of it fits in memory, more does not; the gradients of 4 batches are added up, so the weights still change once every 16 rows\n' in out
     rc, out, err = typed('train', '--data', corpus, *FIT, '--bs', 'auto', '--dry-run')
     assert rc == 0 and 'bs: 4, ' in out and re.search(r'a step +[\d.]+ s  [\d,]+ tokens/s', out)
 
@@ -371,7 +371,7 @@ def test_a_corpus_that_is_none(typed, model_folder, name):
     one_line(on(texts('one', b'A film.')), 'none is left for validation|no words to judge')
     one_line(on(texts('blank', *[b'']*20)), 'too few for a batch|no words to judge')
     Path('table.csv').write_text('review\nA film.\n')
-    one_line(on('table.csv'), "no columns 'text' but 'review'")
+    one_line(on('table.csv'), "no columns 'text'; it has 'review'")
     Path('notes.docx').write_text('A film.')
     one_line(on('notes.docx'), 'notes.docx is no table that can be read')
     assert not Path('model').exists()
@@ -523,7 +523,7 @@ def test_the_starter_writes_when_no_model_is_named(typed):
     "And says so, apart from what it writes"
     rc, out, err = typed('generate', 'This movie', '--n-words', '20', '--seed', '1')
     assert (rc, out.count('\n\n')) == (0, 1) and out.startswith('This movie ')
-    assert re.fullmatch('imdb_lm: the starter writes.*--model.*\n', err)
+    assert re.fullmatch('imdb_lm: using the starter.*--model.*\n', err)
     assert typed('generate', 'This movie', '--n-words', '20', '--seed', '1', '--model', 'starter') == (0, out, '')
     assert typed('generate', 'This movie', '--n-words', '20', '--seed', '1', '--quiet') == (0, out, '')
     best = typed('generate', 'This movie', '--n-words', '20', '--seed', '1', '--stars', '10')[1]
@@ -570,7 +570,7 @@ def test_advice_is_for_those_who_type(typed, model_folder, monkeypatch):
     said = ''.join(o.read_text(encoding='utf-8') for o in Path(cli.__file__).parent.glob('*.py') if o.name != 'cli.py')
     assert all(python in said for python in cli._SPELLED)
     Path('a.csv').write_text('review\nA film.\n')
-    one_line(typed('train', '--data', 'a.csv', '--out', 'm', '--quiet'), "no columns 'text' but 'review': name the column of texts with --text-col")
+    one_line(typed('train', '--data', 'a.csv', '--out', 'm', '--quiet'), "no columns 'text'; it has 'review': name the column of texts with --text-col")
     one_line(typed('generate', '--model', model_folder, '--max-copy', '3', '--against', 'a.csv'), 'column of texts with --text-col')
     rc, out, err = typed('generate', '--model', model_folder, '--max-copy', '3', '--against', 'a.csv', '--text-col', 'review')
     assert (rc, err) == (0, '') and out
@@ -759,7 +759,7 @@ def test_ctrl_c_while_writing_a_file(model_folder, tmp_path):
         while not (tmp_path/'r.jsonl').exists() or not (tmp_path/'r.jsonl').stat().st_size: time.sleep(.05)
         p.send_signal(signal.SIGINT)
         out, err = p.communicate()
-    assert p.returncode == 130 and out == '' and 'imdb_lm: stopped: what is written is in r.jsonl, and the same command with --resume goes on\n' in err
+    assert p.returncode == 130 and out == '' and 'imdb_lm: stopped: what is written is in r.jsonl, and the same command with --resume continues it\n' in err
     assert 'Traceback' not in err and (tmp_path/'r.jsonl').read_bytes().endswith(b'\n')
 
 
@@ -767,10 +767,10 @@ def test_ctrl_c_while_training(typed, corpus, monkeypatch):
     def stopped(*args, **kwargs): raise KeyboardInterrupt
     monkeypatch.setattr('imdb_lm.learner.LMLearner.fit_one_cycle', stopped)
     rc, out, err = typed('train', '--data', corpus, *SMALL)
-    assert rc == 130 and err.splitlines()[-1] == 'imdb_lm: stopped: nothing is kept; with --checkpoint FOLDER the same command would go on' and 'Traceback' not in err
+    assert rc == 130 and err.splitlines()[-1] == 'imdb_lm: stopped: nothing was kept; with --checkpoint FOLDER the same command could resume' and 'Traceback' not in err
     assert not Path('model').exists()
     rc, out, err = typed('train', '--data', corpus, '--checkpoint', 'run', *SMALL)
-    assert rc == 130 and err.splitlines()[-1] == 'imdb_lm: stopped: what is done is in run, and the same command goes on'
+    assert rc == 130 and err.splitlines()[-1] == 'imdb_lm: stopped: what is done is in run, and the same command resumes it'
 
 
 # ---- evaluate, convert
@@ -792,7 +792,7 @@ def test_evaluate(typed, trained, corpus):
     assert err == ''
     shutil.copytree(corpus, 'others')
     rc, out, err = typed('evaluate', model, '--data', 'others')
-    assert rc == 0 and re.fullmatch(f'imdb_lm: this model was trained on {corpus.name}, and is judged by others; --data names other texts\n', err)
+    assert rc == 0 and re.fullmatch(f'imdb_lm: this model was trained on {corpus.name}, and is evaluated on others; choose other texts with --data\n', err)
     held_out = loader.held_out_texts(corpus)
     assert report['reviews'] == 3 and report['perplexity'] == pytest.approx(load_lm(model).perplexity(held_out))
     assert json.loads(typed('evaluate', model, '--data', corpus, '--valid-pct', 1, '--json')[1])['reviews'] == 30
@@ -898,8 +898,8 @@ def test_copies_that_cannot_be_avoided(typed, model_folder, tmp_path, monkeypatc
     with monkeypatch.context() as m: # before the texts are read
         m.setattr('imdb_lm.memorization.corpus_index', None)
         for bad in ('--max-copy', -1), ('--max-copy', 5, '--top-p', 7), ('--max-copy', 5, '--n', 0): one_line(typed('generate', '--model', model_folder, '--against', 'texts', *bad), 'cannot be')
-    one_line(typed(*args, 5, '--out', 'r.jsonl'), 'leave --out out')
-    one_line(typed(*args[:-1]), '--against is for --max-copy')
+    one_line(typed(*args, 5, '--out', 'r.jsonl'), 'omit --out')
+    one_line(typed(*args[:-1]), '--against needs --max-copy')
     one_line(typed('generate', '--model', model_folder, '--max-copy', 5, '--against', 'nowhere'), 'nowhere is not there')
     assert not Path('r.jsonl').exists()
 

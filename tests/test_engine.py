@@ -254,7 +254,7 @@ def test_logits_that_are_gone(reviews):
     stock, ours = learners(reviews)
     for learn in stock, ours: learn.add_cb(Look())
     fit(stock)
-    with pytest.raises(RuntimeError, match='the logits of a step are asked for after it.*chunked=False'): fit(ours)
+    with pytest.raises(RuntimeError, match='the logits of a step were requested after it.*chunked=False'): fit(ours)
     assert ours.look.seen == pytest.approx(stock.look.seen, rel=1e-4)
 
 

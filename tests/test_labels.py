@@ -162,5 +162,5 @@ def test_empty_columns(table, column, says):
     with pytest.raises(ValueError, match=says): lm_dls(table.assign(mood=column), bs=16, label='mood')
 
 def test_unknown_columns(table):
-    with pytest.raises(ValueError, match="no columns 'moods' but 'text', 'mood': name the column of labels as label$"): lm_dls(table, bs=16, label='moods')
+    with pytest.raises(ValueError, match="no columns 'moods'; it has 'text', 'mood': name the column of labels as label$"): lm_dls(table, bs=16, label='moods')
     with pytest.raises(ValueError, match="one label, 'stars'"): lm_dls(mini_reviews(), bs=16, label='mood')

@@ -749,7 +749,7 @@ def test_missing_folder(make, tmp_path):
 def test_other_tokenizers_stay_with_fastai(reviews, folder, tmp_path, tok):
     learn = lm_learner(lm_dls(reviews, bs=8, tok=tok, n_workers=0), config=SMALL, pretrained=False, path=tmp_path)
     for f in (lambda: save_lm(learn, tmp_path/'model'), lambda: learn.generate('A film'), lambda: language_model(learn)):
-        refuses(f, 'only the default tokenizer is known here: use learn.predict')
+        refuses(f, 'only the default tokenizer is supported here: with another one, use learn.predict')
     assert not (tmp_path/'model').exists()
     assert learn.predict('A film', n_words=2, no_bar=True)
 
@@ -757,7 +757,7 @@ def test_other_tokenizers_stay_with_fastai(reviews, folder, tmp_path, tok):
 def test_other_rules_stay_with_fastai(reviews, tmp_path):
     block = DataBlock(TextBlock.from_df('text', is_lm=True, rules=[str.lower], n_workers=0), get_x=ColReader('text'), splitter=RandomSplitter(0.1, seed=42))
     learn = language_model_learner(block.dataloaders(pd.DataFrame({'text': reviews}), bs=8), AWD_LSTM, config=SMALL, pretrained=False)
-    refuses(lambda: save_lm(learn, tmp_path/'model'), 'only the default tokenizer is known here')
+    refuses(lambda: save_lm(learn, tmp_path/'model'), 'only the default tokenizer is supported here')
 
 
 def test_backwards_stays_with_fastai(reviews, tmp_path):

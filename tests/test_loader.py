@@ -259,7 +259,7 @@ def test_test_dl_of_another_table(reviews):
         want = [dls.train_ds.tokenizer.corpus[i] for i in range(5, 60)]
         assert [[dls.vocab[i] for i in o[0]] for o in test.dataset] == want
         assert batches(test)[0][0] == batches(dls.test_dl(table_texts(table, cols)[5:]))[0][0]
-    refuses(lambda: dls.test_dl(table[['n']]).one_batch(), "no columns 'place' but 'n'")
+    refuses(lambda: dls.test_dl(table[['n']]).one_batch(), "no columns 'place'; it has 'n'")
 
 
 def test_rows_whose_texts_are_elsewhere(reviews):
@@ -522,8 +522,8 @@ def test_as_many_tokens_as_rows(): # one more is needed, for the last target
 
 
 @pytest.mark.parametrize('table,match', [
-    (pd.DataFrame({'review': ['a', 'b']}), "the table has no columns 'text' but 'review': name the column of texts as text_col$"),
-    (pd.DataFrame([['a', 'b']], columns=['text', 'text']), "the table has 2 columns 'text' but 'text', 'text': name the column"),
+    (pd.DataFrame({'review': ['a', 'b']}), "the table has no columns 'text'; it has 'review': name the column of texts as text_col$"),
+    (pd.DataFrame([['a', 'b']], columns=['text', 'text']), "the table has 2 columns 'text'; it has 'text', 'text': name the column"),
     (pd.DataFrame({'text': ['a', float('nan')]}), 'row 1 holds nan where a text should be: drop the row, or fill it'),
     (pd.DataFrame({'text': ['a', None]}, index=[8, 9]), 'row 1 holds (nan|None) where a text should be'),
     (pd.DataFrame({'text': [1, 2]}), 'row 0 holds 1 where a text should be'),
@@ -569,7 +569,7 @@ def test_rows_of_unequal_length(tmp_path):
 def test_lines_that_are_no_objects(tmp_path):
     for text in ('[1, 2]\n', '"A film."\n', '5\n', '{"review": "A film."}\n', '{"text": "A film."}\nnull\n', '['*100_000):
         (tmp_path/'a.jsonl').write_text(text)
-        refuses(lambda: lm_dls(tmp_path/'a.jsonl'), "no columns 'text' but .*: name the column of texts as text_col|cannot be read")
+        refuses(lambda: lm_dls(tmp_path/'a.jsonl'), "no columns 'text'; it has .*: name the column of texts as text_col|cannot be read")
     (tmp_path/'a.jsonl').write_text('{"text": "A film."}\n{"text": ["A film."]}\n')
     refuses(lambda: lm_dls(tmp_path/'a.jsonl'), 'row 1 holds .* where a text should be')
 
@@ -618,7 +618,7 @@ def test_a_text_is_no_path(): refuses(lambda: lm_dls('A fine film. '*500), 'A fi
 def test_bad_arguments(corpus, kwargs, match): refuses(lambda: lm_dls(corpus, **kwargs), match)
 
 def test_bad_valid_of_a_table(reviews):
-    refuses(lambda: lm_dls(reviews, valid='is_valid'), "the table has no columns 'is_valid' but 'text': valid names a column of True and False")
+    refuses(lambda: lm_dls(reviews, valid='is_valid'), "the table has no columns 'is_valid'; it has 'text': valid names a column of True and False")
     for valid in (5, 0.1): refuses(lambda: lm_dls(reviews, valid=valid), f'valid={valid} cannot be: it names a folder or a column, or is a list of indices', TypeError)
 
 @pytest.mark.parametrize('odd', [None, float('nan'), pd.NA, 'True', 'no', '', 2])
@@ -636,7 +636,7 @@ def test_columns_of_one_name(reviews):
     table = pd.DataFrame({'text': reviews, 'n': 1})
     table = pd.concat([table, table[['n']]], axis=1)
     assert all_batches(small_dls(table)) == all_batches(small_dls(reviews))
-    for role in ('label', 'valid'): refuses(lambda: lm_dls(table, **{role: 'n'}), "the table has 2 columns 'n' but 'text', 'n', 'n'")
+    for role in ('label', 'valid'): refuses(lambda: lm_dls(table, **{role: 'n'}), "the table has 2 columns 'n'; it has 'text', 'n', 'n'")
 
 def test_no_tokenizer(reviews): # in a process of its own it would be waited for, for ever
     for tok in ('spacy', 5): refuses(lambda: lm_dls(reviews, tok=tok), 'is no tokenizer: give one of fastai', TypeError)
@@ -789,7 +789,7 @@ def test_several_columns_as_fastai_has_them(reviews):
 def test_a_column_of_several_with_gaps(reviews):
     table = pd.DataFrame({'title': ['A', None, 'C']*20, 'text': reviews})
     refuses(lambda: lm_dls(table, text_col=['title', 'text']), 'row 1 holds (None|nan) where a text should be')
-    refuses(lambda: lm_dls(table, text_col=['titel', 'text']), "no columns 'titel' but 'title', 'text'")
+    refuses(lambda: lm_dls(table, text_col=['titel', 'text']), "no columns 'titel'; it has 'title', 'text'")
 
 
 def test_columns_by_number_and_in_any_list(reviews):
@@ -800,7 +800,7 @@ def test_columns_by_number_and_in_any_list(reviews):
         assert dls.vocab == want.vocab and all_batches(dls) == all_batches(want)
     assert all_batches(small_dls(pd.DataFrame(reviews), text_col=0)) == all_batches(small_dls(reviews))
     refuses(lambda: lm_dls(reviews, text_col=[]), 'text_col=.. names no column')
-    refuses(lambda: lm_dls(reviews, text_col=None), "no columns None but 'text'")
+    refuses(lambda: lm_dls(reviews, text_col=None), "no columns None; it has 'text'")
 
 @pytest.mark.parametrize('kind', ['string', 'category', object])
 def test_texts_in_the_types_of_pandas(reviews, kind):

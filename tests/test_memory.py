@@ -256,7 +256,7 @@ def test_a_number_of_numpys(reviews):
 
 @pytest.mark.parametrize('bs', [0, -1, 3, 16, 2., '2', None, True, float('nan')])
 def test_parts_that_cannot_be(reviews, bs):
-    with pytest.raises(ValueError, match=r'bs=.* cannot be: it must be a part of 8 rows without a rest, one of \[8, 4, 2, 1\]'): split_batches(learner(reviews), bs)
+    with pytest.raises(ValueError, match=r'bs=.* cannot be: it must divide 8 rows without a remainder, one of \[8, 4, 2, 1\]'): split_batches(learner(reviews), bs)
 
 
 def test_a_stage_begins_with_no_gradients(reviews):
@@ -309,7 +309,7 @@ def test_out_in_mid_run_keeps_the_checkpoints(reviews, tmp_path):
     class Later(Callback):
         def before_batch(self):
             if self.training and self.learn.run_log.stage == 2 and self.iter == 3: memory_for(learn, 4)
-    with pytest.raises(MemoryError, match=f'bs=4 fits.*; the checkpoints in {tmp_path}/run are kept, and with more memory the same call goes on'): fit(learn, checkpoint=tmp_path/'run', cbs=Later())
+    with pytest.raises(MemoryError, match=f'bs=4 fits.*; the checkpoints in {tmp_path}/run are kept, and with more memory the same call resumes'): fit(learn, checkpoint=tmp_path/'run', cbs=Later())
     assert same(fit(learner(reviews), checkpoint=tmp_path/'run'), want)
 
 

@@ -163,7 +163,7 @@ def test_half_precision_on_a_gpu(monkeypatch, name, capability, fine):
     monkeypatch.setattr(torch.cuda, 'get_device_name', lambda device: 'Tesla T4')
     learn = SimpleNamespace(cbs=[MixedPrecision(name)], dls=SimpleNamespace(device=torch.device('cuda')))
     if fine: return _check_precision(learn, None)
-    with pytest.raises(ValueError, match=r'^bf16 is beyond Tesla T4: call learn.to_fp32\(\).to_fp16\(\)'): _check_precision(learn, None)
+    with pytest.raises(ValueError, match=r'^bf16 is not supported by Tesla T4: call learn.to_fp32\(\).to_fp16\(\)'): _check_precision(learn, None)
 
 
 # ---- fastai's own tools
