@@ -82,14 +82,15 @@ def _data(config):
     name = _part(config, 'data').get('name', 'unknown')
     own = (IMDB if name == 'imdb' else OTHERS).format(name=name, counts=_counts(_part(config, 'data', 'reviews', 'held_out'))).strip()
     base = config.get('base')
-    return '\n\n'.join([own, *map(_origin, base if isinstance(base, list) else [])])
+    return '\n\n'.join([own, *(_origin(o, name) for o in (base if isinstance(base, list) else []))])
 
-def _origin(base):
+def _origin(base, own):
     "A model that the training went on from, and what that one had read"
     base = base if isinstance(base, dict) else {}
     data = _part(base, 'data').get('name')
-    read = ' ' + IMDB.format(counts='').strip() if data == 'imdb' else f' Its texts are called `{data}`.' if data else ''
-    return f'Its training started from the weights of `{base.get("name")}`.{read}'
+    counts = _counts(_part(base, 'data', 'reviews', 'held_out'))
+    read = f'It had read IMDb, too: {counts}' if data == own == 'imdb' else IMDB.format(counts=counts) if data == 'imdb' else f'Its texts are called `{data}`. {counts}' if data else ''
+    return f'Its training started from the weights of `{base.get("name")}`. {read}'.strip()
 
 _SETTINGS = dict(pct_start='share of the steps until the peak', div='peak rate over initial rate', alpha='penalty on activations', beta='on their changes',
                  max_norm='gradients clipped to')

@@ -404,5 +404,4 @@ def pieces_of(
             if r.ended and (piece := texts.pop(r.key).finish()): yield r, piece
 
 # %% ../nbs/04_generate.ipynb #eec9c1a0
-delegates(Writing)(LanguageModel.generate)
-delegates(Writing)(LanguageModel.stream)
+for _o in ('generate', 'stream'): delegates(Writing)(getattr(LanguageModel, _o))

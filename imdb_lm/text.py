@@ -60,7 +60,7 @@ _split = {('can','not'), ('gon','na'), ('got','ta'), ("c'm",'on'), ('i','m'), ('
 
 def _glued(a, b):
     "Does no space stand between the tokens `a` and `b`?"
-    return bool(_left.match(b) or _right.match(a) and (a not in '$£€¥' or b[:1].isdigit()) or _both.match(a) or _both.match(b) or (a.lower(), b.lower()) in _split)
+    return bool(_left.match(b) or _right.match(a) and (a not in '$£€¥' or not b[:1].isalpha()) or _both.match(a) or _both.match(b) or (a.lower(), b.lower()) in _split)
 
 # %% ../nbs/03a_text.ipynb #d14b58bc
 _QUOTES = '"', "'", "''", '*'

@@ -266,7 +266,7 @@ def test_fifty_at_once(url, folders):
 
 
 @pytest.mark.parametrize('name, value, said', [
-    ('n', 99, 'greater than maximum value 6'), ('n', 1.5, 'it is a whole number'), ('n_words', 0, 'less than minimum value 10'),
+    ('n', 99, 'greater than maximum value 6'), ('n', 1.5, 'it must be a whole number'), ('n_words', 0, 'less than minimum value 10'),
     ('temperature', -1, 'less than minimum'), ('top_p', 7, 'greater than maximum'), ('seed', -4, 'less than minimum'),
     ('prompt', None, 'None is no prompt'), ('prompt', 'a'*2001, '2,001 characters'), ('model', 'other', 'not in the list of choices'),
     ('label', '7', 'not in the list of choices'), ('model', 'gone', 'this model cannot be read now: the person who runs the page has been told why')])
@@ -417,7 +417,7 @@ def test_the_first_word_is_found_by_tab():
 
 def test_where_it_cannot_be(model_folder, tmp_path):
     with socket.create_server(('127.0.0.1', 0)) as taken:
-        with pytest.raises(OSError, match='stop what runs there, or give another port'): app.launch([model_folder], port=taken.getsockname()[1])
+        with pytest.raises(OSError, match='stop what runs there, or give another host or port'): app.launch([model_folder], port=taken.getsockname()[1])
     for port in (0, 70_000):
         with pytest.raises(ValueError, match=f'port={port} cannot be'): app.launch([model_folder], port=port)
     with pytest.raises(FileNotFoundError, match='no model folder'): app.launch([tmp_path/'none'], port=None)

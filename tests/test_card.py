@@ -70,6 +70,8 @@ def test_where_the_weights_come_from(lm):
     card = model_card(LanguageModel(lm.net, lm.vocab, {**lm.config, 'data': dict(name='mine', reviews=9, held_out=1), 'base': base}), 'm')
     assert re.search('called `mine`.*the weights of `hf://me/first`. Its texts are called `recipes`.*the weights of `starter`. Movie reviews of IMDb.*for research.*the weights of `wt103`', card, re.S)
     assert 'IMDb' not in model_card(lm, 'm')
+    card = model_card(LanguageModel(lm.net, lm.vocab, {**lm.config, 'data': dict(name='imdb', reviews=9, held_out=1), 'base': base[1:2]}), 'm')
+    assert card.count('Movie reviews of IMDb') == 1 and 'weights of `starter`. It had read IMDb, too: 90,000 reviews, and 10,000 more held out' in card
 
 
 @pytest.mark.parametrize('pretrained', [True, False])
