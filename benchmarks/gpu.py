@@ -141,10 +141,10 @@ def starter(pack, out, minutes):
         before = s.train(work, number, before, corpus, epochs)
         seconds = (time.monotonic() - start)/epochs
         home = Path(tempfile.mkdtemp())
-        for i in range(1, number + 1):
-            (home/f'round-{i}').mkdir()
-            shutil.copy(work/f'round-{i}'/'history.csv', home/f'round-{i}')
         shrink_model(before, home/f'round-{number}')
+        for i in range(1, number + 1):
+            (home/f'round-{i}').mkdir(exist_ok=True)
+            shutil.copy(work/f'round-{i}'/'history.csv', home/f'round-{i}')
         with tarfile.open(out/'starter.part', 'w:gz') as tar: tar.add(home, 'starter')
         (out/'starter.part').rename(out/'starter.tar.gz')
         tables = [f'Round {i}, peak rate {s.ROUNDS[i-1][1]:g}:\n\n' + table(pd.read_csv(work/f'round-{i}'/'history.csv')) for i in range(1, number + 1)]

@@ -335,9 +335,9 @@ def test_without_a_sum_none_is_kept(reviews, tmp_path):
 
 
 def test_another_number_of_rows_is_refused(reviews, tmp_path):
-    fit(learner(reviews), tmp_path)
+    fit(learner(reviews, seq_len=68), tmp_path)
     with pytest.raises(ValueError, match='other recipe: n_acc=None there, n_acc=8 now'): fit(split(reviews), tmp_path)
-    with pytest.raises(ValueError, match='other recipe: n_acc=None there, n_acc=12 now'): fit(learner(reviews), tmp_path, [GradientAccumulation(12)])
+    with pytest.raises(ValueError, match='other recipe: n_acc=None there, n_acc=12 now'): fit(learner(reviews, seq_len=68), tmp_path, [GradientAccumulation(12)])
 
 
 def test_batch_size(reviews, tmp_path):

@@ -220,7 +220,7 @@ def test_train_goes_on_from_a_folder(typed, corpus, trained):
     assert before == pytest.approx(load_lm(model).config['metrics']['perplexity'], rel=.05)
     assert f'pretrained: {model}' in out
     assert json.loads(Path('next/config.json').read_text())['base'] == [dict(name=model.name, data=load_lm(model).config['data'])]
-    assert f'those of `{model.name}`' in Path('next/README.md').read_text()
+    assert f'the weights of `{model.name}`' in Path('next/README.md').read_text()
     assert sorted(o.name for o in Path('next').iterdir()) == sorted([*FILES, 'README.md', 'history.csv'])
 
 
