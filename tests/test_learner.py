@@ -613,7 +613,7 @@ def test_damaged_pkl(pair, make, tmp_path, data):
 
 @pytest.mark.parametrize('pretrained', [5, 2.5, b'wt103', ('a',), ('a', 'b', 'c'), {}])
 def test_pretrained_is_nothing_known(make, pretrained):
-    refuses(lambda: make(pretrained=pretrained), "it is 'wt103', a model folder, 'starter', 'hf://OWNER/NAME', a .pth, pkl. pair of files, or False")
+    refuses(lambda: make(pretrained=pretrained), "it must be 'wt103', a model folder, 'starter', 'hf://OWNER/NAME', a .pth, pkl. pair of files, or False")
 
 
 def test_fastais_own_way_to_pickles_is_closed(make, tmp_path):
